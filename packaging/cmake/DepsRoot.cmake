@@ -1,0 +1,8 @@
+set(_site_dirs "")
+foreach(_root IN ITEMS "${DEPS_DIR}" "$ENV{VIRTUAL_ENV}" "${PROJECT_SOURCE_DIR}/.deps")
+  if(_root)
+    file(GLOB _hits LIST_DIRECTORIES true "${_root}/lib/python3*/site-packages")
+    list(APPEND _site_dirs ${_hits})
+  endif()
+endforeach()
+list(REMOVE_DUPLICATES _site_dirs)
