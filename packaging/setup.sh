@@ -88,7 +88,8 @@ check_system() {
 # True when LibTorch comes from outside: LIBTORCH, CMAKE_PREFIX_PATH, or an active virtual environment.
 has_own_torch() {
     local place
-    for place in "${LIBTORCH:-}" ${CMAKE_PREFIX_PATH//[:;]/ }; do
+    local prefixes=${CMAKE_PREFIX_PATH:-}
+    for place in "${LIBTORCH:-}" ${prefixes//[:;]/ }; do
         [ -n "$place" ] || continue
         [ -e "$place/include/ATen/core/Tensor.h" ] || [ -e "$place/../../include/ATen/core/Tensor.h" ] && return 0
     done
@@ -112,15 +113,9 @@ check_wheels() {
     printf '%s\n' "$want" >"$stamp"
 }
 
-# The distribution's cmake, not one of a Python environment: the presets are tested with it.
-cmake_program=$([ -x /usr/bin/cmake ] && printf /usr/bin/cmake || command -v cmake || true)
-ctest_program=$([ -x /usr/bin/ctest ] && printf /usr/bin/ctest || command -v ctest || true)
-
 # build_preset NAME [FOLDER]: configures when needed, then builds.
 build_preset() {
     local preset=$1 folder=$root/build/${2:-$1}
-    cmake_program=$([ -x /usr/bin/cmake ] && printf /usr/bin/cmake || command -v cmake)
-    ctest_program=$([ -x /usr/bin/ctest ] && printf /usr/bin/ctest || command -v ctest)
     export CCACHE_NOHASHDIR=1
     if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/preset" 2>/dev/null)" != "$preset" ]; then
         step "configure $preset" "$cmake_program" --preset "$preset"
@@ -132,3 +127,7 @@ build_preset() {
 cd "$root"
 check_system
 check_wheels
+
+# The distribution's cmake, not one of a Python environment: the presets are tested with it.
+cmake_program=$([ -x /usr/bin/cmake ] && printf /usr/bin/cmake || command -v cmake)
+ctest_program=$([ -x /usr/bin/ctest ] && printf /usr/bin/ctest || command -v ctest)

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -43,6 +44,21 @@ public:
     [[nodiscard]] at::Tensor forwardBase(const at::Tensor& x) const;
     [[nodiscard]] std::int64_t inFeatures() const { return weight.size(1); }
     [[nodiscard]] std::int64_t outFeatures() const { return weight.size(0); }
+    /// Whether a backward pass through this layer must reach W, b or an adapter.
+    [[nodiscard]] bool trains() const;
+};
+
+/// Linear layers of the same input (q, k, v; gate, up), in this order, computed as one product where that is exact
+/// and needs no extra memory: no adapter hooked, no gradient of a weight wanted, and the weights still lying one
+/// behind the other as pack() put them.
+class LinearGroup {
+public:
+    /// Moves the weights (and biases, if all have one) into one block; each layer keeps a view of its rows.
+    /// Call before anybody else holds the weights.
+    static void pack(const std::vector<Linear*>& layers);
+
+    /// [..., sum of out] for x [..., in]: the layers' outputs side by side.
+    [[nodiscard]] static at::Tensor forward(const std::vector<const Linear*>& layers, const at::Tensor& x);
 };
 
 }  // namespace rankwise::models

@@ -17,7 +17,13 @@
 
 #include <ATen/core/Tensor.h>
 
+namespace rankwise::io {
+struct PolicyConfig;
+}
+
 namespace rankwise::models {
+
+class Taps;
 
 /// One batch after the preprocessor: what the network itself consumes.
 struct PolicyBatch {
@@ -48,6 +54,8 @@ public:
     virtual ~Policy() = default;
 
     [[nodiscard]] virtual std::string_view type() const = 0;  ///< "smolvla", "pi0", ...
+    /// The configuration it was made from, as config.json will hold it.
+    [[nodiscard]] virtual const io::PolicyConfig& config() const = 0;
     [[nodiscard]] virtual std::int64_t chunkSize() const = 0;
     [[nodiscard]] virtual std::int64_t actionSteps() const = 0;       ///< n_action_steps: how many of a chunk are run.
     [[nodiscard]] virtual std::int64_t actionDim() const = 0;         ///< Robot's width.
@@ -63,6 +71,9 @@ public:
     /// Actions [B, T, action dim], normalised, from noise [B, T, A]; `steps` <= 0 takes the configuration's.
     [[nodiscard]] virtual at::Tensor sampleActions(const PolicyBatch& batch, const at::Tensor& noise,
                                                    std::int64_t steps = 0) = 0;
+
+    /// Records intermediate activations of the calls that follow; nullptr stops it. `taps` must outlive them.
+    virtual void setTaps(Taps* taps) = 0;
 
     /// Tells the policy that weights changed from outside (optimiser step, merge): drops fused or cast copies.
     virtual void weightsChanged() = 0;

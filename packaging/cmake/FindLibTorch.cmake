@@ -2,8 +2,9 @@
 # Hints: -DLibTorch_ROOT, $LIBTORCH, CMAKE_PREFIX_PATH entries that hold share/cmake/Torch, the wheel folder.
 include(${CMAKE_CURRENT_LIST_DIR}/DepsRoot.cmake)
 set(_torch_hints ${LibTorch_ROOT} $ENV{LibTorch_ROOT} $ENV{LIBTORCH} ${CMAKE_PREFIX_PATH})
-foreach(_d IN LISTS CMAKE_PREFIX_PATH)       # accept torch.utils.cmake_prefix_path too
-  list(APPEND _torch_hints "${_d}/../..")
+string(REPLACE ":" ";" _torch_env_prefixes "$ENV{CMAKE_PREFIX_PATH}")
+foreach(_d IN LISTS CMAKE_PREFIX_PATH _torch_env_prefixes)       # accept torch.utils.cmake_prefix_path too
+  list(APPEND _torch_hints "${_d}" "${_d}/../..")
 endforeach()
 foreach(_d IN LISTS _site_dirs)
   list(APPEND _torch_hints "${_d}/torch")
