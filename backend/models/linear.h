@@ -31,13 +31,13 @@ enum class LayerGroup : std::uint8_t { Vision = 0, Language = 1, Action = 2, Pro
 /// y = x Wᵀ + b, plus what the adapter adds.
 class Linear {
 public:
-    at::Tensor weight;                       ///< [out, in]
-    at::Tensor bias;                         ///< [out], or undefined.
-    std::string path;                        ///< Module path in the checkpoint, without ".weight".
+    at::Tensor weight; ///< [out, in]
+    at::Tensor bias;   ///< [out], or undefined.
+    std::string path;  ///< Module path in the checkpoint, without ".weight".
     LayerGroup group = LayerGroup::Projection;
-    std::int64_t depth = -1;                 ///< Layer number in its stack, -1 outside of stacks.
-    bool deadEnd = false;                    ///< Its output influences neither loss nor actions (e.g. lm_head).
-    std::shared_ptr<LinearAdapter> adapter;  ///< None by default.
+    std::int64_t depth = -1;                ///< Layer number in its stack, -1 outside of stacks.
+    bool deadEnd = false;                   ///< Its output influences neither loss nor actions (e.g. lm_head).
+    std::shared_ptr<LinearAdapter> adapter; ///< None by default.
 
     [[nodiscard]] at::Tensor forward(const at::Tensor& x) const;
     /// Without the adapter. x is cast to the weight's dtype first.
@@ -61,4 +61,4 @@ public:
     [[nodiscard]] static at::Tensor forward(const std::vector<const Linear*>& layers, const at::Tensor& x);
 };
 
-}  // namespace rankwise::models
+} // namespace rankwise::models

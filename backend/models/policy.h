@@ -27,25 +27,25 @@ class Taps;
 
 /// One batch after the preprocessor: what the network itself consumes.
 struct PolicyBatch {
-    std::vector<at::Tensor> images;      ///< C tensors [B, 3, H, W], f32 in [-1, 1], in the configuration's order.
-    std::vector<at::Tensor> imageMasks;  ///< C tensors [B] bool: false for a missing camera.
-    at::Tensor tokens;                   ///< [B, L] int64.
-    at::Tensor tokenMask;                ///< [B, L] bool.
-    at::Tensor state;                    ///< [B, state width], normalised and padded.
-    at::Tensor actions;                  ///< [B, T, A], normalised and padded; undefined when sampling.
-    at::Tensor actionIsPad;              ///< [B, T] bool; may be undefined.
+    std::vector<at::Tensor> images;     ///< C tensors [B, 3, H, W], f32 in [-1, 1], in the configuration's order.
+    std::vector<at::Tensor> imageMasks; ///< C tensors [B] bool: false for a missing camera.
+    at::Tensor tokens;                  ///< [B, L] int64.
+    at::Tensor tokenMask;               ///< [B, L] bool.
+    at::Tensor state;                   ///< [B, state width], normalised and padded.
+    at::Tensor actions;                 ///< [B, T, A], normalised and padded; undefined when sampling.
+    at::Tensor actionIsPad;             ///< [B, T] bool; may be undefined.
 };
 
 struct LossOutput {
-    at::Tensor loss;       ///< Scalar, the policy's own reduction; carries the gradient.
-    at::Tensor perSample;  ///< [B], detached.
+    at::Tensor loss;      ///< Scalar, the policy's own reduction; carries the gradient.
+    at::Tensor perSample; ///< [B], detached.
 };
 
 /// A named parameter or buffer of the checkpoint. `tensor` shares storage with the model's.
 struct NamedParameter {
-    std::string name;      ///< As in the checkpoint, e.g. "model.state_proj.weight".
+    std::string name; ///< As in the checkpoint, e.g. "model.state_proj.weight".
     at::Tensor tensor;
-    bool trainableByConfig = true;  ///< What the configuration of the checkpoint leaves trainable.
+    bool trainableByConfig = true; ///< What the configuration of the checkpoint leaves trainable.
 };
 
 /// Thread: one thread at a time uses a policy.
@@ -53,13 +53,13 @@ class Policy {
 public:
     virtual ~Policy() = default;
 
-    [[nodiscard]] virtual std::string_view type() const = 0;  ///< "smolvla", "pi0", ...
+    [[nodiscard]] virtual std::string_view type() const = 0; ///< "smolvla", "pi0", ...
     /// The configuration it was made from, as config.json will hold it.
     [[nodiscard]] virtual const io::PolicyConfig& config() const = 0;
     [[nodiscard]] virtual std::int64_t chunkSize() const = 0;
-    [[nodiscard]] virtual std::int64_t actionSteps() const = 0;       ///< n_action_steps: how many of a chunk are run.
-    [[nodiscard]] virtual std::int64_t actionDim() const = 0;         ///< Robot's width.
-    [[nodiscard]] virtual std::int64_t paddedActionDim() const = 0;   ///< Network's width.
+    [[nodiscard]] virtual std::int64_t actionSteps() const = 0;     ///< n_action_steps: how many of a chunk are run.
+    [[nodiscard]] virtual std::int64_t actionDim() const = 0;       ///< Robot's width.
+    [[nodiscard]] virtual std::int64_t paddedActionDim() const = 0; ///< Network's width.
 
     /// All tensors under the checkpoint's names, in the checkpoint's order.
     [[nodiscard]] virtual std::vector<NamedParameter> parameters() const = 0;
@@ -67,7 +67,8 @@ public:
     [[nodiscard]] virtual std::vector<std::reference_wrapper<Linear>> linears() = 0;
 
     /// Training loss at given noise [B, T, A] and flow time [B].
-    [[nodiscard]] virtual LossOutput loss(const PolicyBatch& batch, const at::Tensor& noise, const at::Tensor& time) = 0;
+    [[nodiscard]] virtual LossOutput loss(const PolicyBatch& batch, const at::Tensor& noise,
+                                          const at::Tensor& time) = 0;
     /// Actions [B, T, action dim], normalised, from noise [B, T, A]; `steps` <= 0 takes the configuration's.
     [[nodiscard]] virtual at::Tensor sampleActions(const PolicyBatch& batch, const at::Tensor& noise,
                                                    std::int64_t steps = 0) = 0;
@@ -79,4 +80,4 @@ public:
     virtual void weightsChanged() = 0;
 };
 
-}  // namespace rankwise::models
+} // namespace rankwise::models

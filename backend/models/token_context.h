@@ -15,8 +15,8 @@ enum class TokenKind : std::uint8_t { Image = 0, Language = 1, State = 2, Action
 
 /// Describes a [B, S, D] activation. Shapes: B batch, S tokens.
 struct TokenContext {
-    at::Tensor valid;              ///< [B, S] bool; undefined when every row is real.
-    std::vector<TokenKind> kinds;  ///< S entries, or empty when all are `Other`.
+    at::Tensor valid;             ///< [B, S] bool; undefined when every row is real.
+    std::vector<TokenKind> kinds; ///< S entries, or empty when all are `Other`.
 };
 
 /// Makes `context` the current one of this thread until destroyed; scopes nest. `context` must outlive the scope.
@@ -34,4 +34,4 @@ private:
 /// The innermost scope's context, or nullptr outside of any. Thread: the calling one.
 [[nodiscard]] const TokenContext* currentTokens();
 
-}  // namespace rankwise::models
+} // namespace rankwise::models
