@@ -1,0 +1,213 @@
+// All CLI11 is here: its header costs 8 s, so one file includes it.
+// SPDX-License-Identifier: Apache-2.0
+#include "app/cli/command_line.h"
+
+#include <iostream>
+
+#include <CLI/CLI.hpp>
+
+namespace rankwise::cli {
+
+namespace {
+
+constexpr const char* kIntroduction =
+    "Rankwise fine-tunes and compresses vision-language-action policies, shows where the capacity goes,\n"
+    "and runs them on an AgileX PiPER arm or in its simulation.";
+
+constexpr const char* kFooter = R"(First steps:
+  rankwise demo --out DIR                      the whole loop on the practice arm, with a report
+  rankwise inspect PATH                        what a checkpoint, adapter, dataset or run is, and what is wrong with it
+  rankwise sim record --task press_button --episodes 50 --seed 7 --out DATASET
+  rankwise train CONFIG.json --run DIR         fine-tune; resume with --resume
+  rankwise eval --policy DIR --task press_button --episodes 50
+  rankwise certify CASE                        compare our numbers with a reference, output by output
+
+Exit codes: 0 success, 1 failed with a typed error, 2 wrong command line, 70 a bug of ours, 130 interrupted.
+With --json every command prints one JSON object on standard output; messages go to standard error.)";
+
+template <class Options> struct Slot {
+    Options options {};
+};
+
+/// Collects what the subcommands declare and which one was chosen.
+class Declaration {
+public:
+    explicit Declaration(CLI::App& app) : m_app(app)
+    {
+        app.set_version_flag("--version", "rankwise " RANKWISE_VERSION);
+        app.footer(kFooter);
+        app.require_subcommand(1);
+        app.fallthrough();
+        app.add_flag("--json", m_invocation.json, "Print one JSON object for machines");
+        app.add_option("--log", m_invocation.logLevels, "Log levels, e.g. info or warn,io=debug")->capture_default_str();
+        app.add_option("--log-file", m_invocation.logFile, "Also write the log to this file (rotated at 5 MB)");
+        app.add_option("--threads", m_invocation.threads, "Threads for tensor work; 0 chooses")
+            ->check(CLI::Range(0, 1024))
+            ->capture_default_str();
+    }
+
+    /// Declares a command; `options` ends up in the invocation when it is chosen.
+    template <class Options>
+    CLI::App* add(CLI::App& parent, const std::string& name, const std::string& help, Host host,
+                  std::shared_ptr<Options> options)
+    {
+        CLI::App* command = parent.add_subcommand(name, help);
+        command->callback([this, host, options] {
+            m_invocation.host = host;
+            m_invocation.command = *options;
+        });
+        return command;
+    }
+
+    [[nodiscard]] CLI::App& app() { return m_app; }
+    [[nodiscard]] const Invocation& invocation() const { return m_invocation; }
+
+private:
+    CLI::App& m_app;
+    Invocation m_invocation;
+};
+
+void declareLooking(Declaration& d)
+{
+    auto inspect = std::make_shared<InspectOptions>();
+    auto* command = d.add(d.app(), "inspect", "What a file or folder is: parts, parameters, dtypes, bytes, problems",
+                          Host::Front, inspect);
+    command->add_option("path", inspect->path, "Checkpoint, adapter, dataset, tokenizer, run or index")->required();
+    command->add_flag("!--no-scan", inspect->scanValues, "Do not look for NaN and infinity in the values");
+    command->add_flag("--tensors", inspect->allTensors, "List every tensor");
+
+    d.add(d.app(), "doctor", "What this machine has and lacks", Host::Front, std::make_shared<DoctorOptions>());
+    d.add(d.app(), "hub", "Models and datasets in the local Hugging Face cache", Host::Front, std::make_shared<HubOptions>());
+
+    auto certify = std::make_shared<CertifyOptions>();
+    command = d.add(d.app(), "certify", "Run golden case folders and compare every output with the reference",
+                    Host::Engine, certify);
+    command->add_option("cases", certify->cases, "Case folders or files")->required();
+    command->add_option("--tolerance-scale", certify->toleranceScale, "Multiplies every tolerance; 0 shows residuals")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+}
+
+void declareData(Declaration& d)
+{
+    CLI::App* dataset = d.app().add_subcommand("dataset", "Look at, check and convert robot datasets (LeRobotDataset)");
+    dataset->require_subcommand(1);
+    const auto add = [&](const std::string& action, const std::string& help) {
+        auto options = std::make_shared<DatasetOptions>();
+        options->action = action;
+        CLI::App* command = d.add(*dataset, action, help, Host::Station, options);
+        command->add_option("path", options->path, "Dataset folder")->required();
+        if (action == "convert") {
+            command->add_option("--out", options->out, "Folder to create")->required();
+            command->add_option("--to", options->version, "Target version")
+                ->check(CLI::IsMember({ "v2.1", "v3.0" }))
+                ->capture_default_str();
+        }
+    };
+    add("info", "Features, episodes, tasks, cameras, sizes");
+    add("check", "Everything that would fail while loading or training, with the remedy");
+    add("stats", "Exact statistics over all frames");
+    add("convert", "Write as another version of the format");
+
+    CLI::App* sim = d.app().add_subcommand("sim", "The simulated arm");
+    sim->require_subcommand(1);
+    auto record = std::make_shared<SimRecordOptions>();
+    CLI::App* command = d.add(*sim, "record", "Record demonstrations of the scripted experts", Host::Station, record);
+    command->add_option("--task", record->tasks, "open_pot, pour_block, press_button, pick_place; may repeat")
+        ->required()
+        ->delimiter(',');
+    command->add_option("--episodes", record->episodes, "Episodes of each task")
+        ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
+        ->capture_default_str();
+    command->add_option("--seed", record->seed, "First seed")->capture_default_str();
+    command->add_option("--out", record->out, "Dataset folder to create")->required();
+    command->add_option("--arm", record->arm, "piper, or base (the other arm of the pre-training)")
+        ->check(CLI::IsMember({ "piper", "base" }))
+        ->capture_default_str();
+    command->add_option("--image-size", record->imageSize, "Pixels of a side")
+        ->check(CLI::Range(std::int64_t(16), std::int64_t(1024)))
+        ->capture_default_str();
+    command->add_option("--disturbance", record->disturbance, "Share of episodes with disturbed execution")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+}
+
+void declareTraining(Declaration& d)
+{
+    auto train = std::make_shared<TrainOptions>();
+    CLI::App* command = d.add(d.app(), "train", "Fine-tune a policy; writes a run directory", Host::Engine, train);
+    command->add_option("config", train->config, "Training configuration (JSON)")->required();
+    command->add_option("--run", train->run, "Run directory")->required();
+    command->add_flag("--resume", train->resume, "Go on from the last checkpoint of the run");
+    command->add_flag("--preflight", train->preflightOnly, "Check everything and stop before step 1");
+
+    auto eval = std::make_shared<EvalOptions>();
+    command = d.add(d.app(), "eval", "Roll a policy out in simulation; success with Wilson intervals", Host::Engine, eval);
+    command->add_option("--policy", eval->policy, "Policy folder")->required();
+    command->add_option("--adapter", eval->adapters, "Adapter folder, or run directory; repeat to compare in pairs");
+    command->add_option("--task", eval->tasks, "Tasks; may repeat")->required()->delimiter(',');
+    command->add_option("--episodes", eval->episodes, "Rollouts a task")
+        ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
+        ->capture_default_str();
+    command->add_option("--seed", eval->seed, "First scene seed")->capture_default_str();
+    command->add_option("--arm", eval->arm, "piper or base")->check(CLI::IsMember({ "piper", "base" }))->capture_default_str();
+    command->add_option("--processes", eval->processes, "Rollouts side by side; 0 takes the cores")
+        ->check(CLI::Range(std::int64_t(0), std::int64_t(256)))
+        ->capture_default_str();
+    command->add_option("--out", eval->out, "Folder for results");
+    command->add_flag("--video", eval->video, "Write a video of each rollout (needs --out)");
+
+    auto para = std::make_shared<ParaOptions>();
+    command = d.add(d.app(), "para", "Compress a LoRA adapter by post-hoc rank allocation (PARA)", Host::Engine, para);
+    command->add_option("adapter", para->adapter, "Adapter folder")->required();
+    auto* budget = command->add_option_group("budget", "Exactly one of");
+    budget->add_option("--gamma", para->gamma, "Share of the rank budget to keep")->check(CLI::Range(0.0, 1.0));
+    budget->add_option("--energy", para->energy, "Share of the energy to keep")->check(CLI::Range(0.0, 1.0));
+    budget->add_option("--tau", para->tau, "Singular-value threshold")->check(CLI::NonNegativeNumber);
+    budget->add_option("--bytes", para->bytes, "Target size of the tensors")->check(CLI::PositiveNumber);
+    budget->require_option(1);
+    command->add_option("--out", para->out, "Folder to create")->required();
+
+    auto pretrain = std::make_shared<PretrainOptions>();
+    command = d.add(d.app(), "pretrain", "Train a small policy from nothing on simulated demonstrations", Host::Engine, pretrain);
+    command->add_option("recipe", pretrain->recipe, "Recipe (JSON)")->required();
+    command->add_option("--run", pretrain->run, "Folder for checkpoints")->required();
+    command->add_flag("--resume", pretrain->resume, "Go on from the last checkpoint");
+    command->add_option("--out", pretrain->out, "Also export the policy to this folder");
+
+    auto demo = std::make_shared<DemoOptions>();
+    command = d.add(d.app(), "demo", "The main job on the practice arm, with a report", Host::Engine, demo);
+    command->add_option("--out", demo->out, "Folder for everything it makes")->capture_default_str();
+    command->add_option("--seed", demo->seed, "Seed of the demos")->capture_default_str();
+    command->add_flag("--quick", demo->quick, "Fewer demos, steps and rollouts: under two minutes");
+    command->add_flag("--headless", demo->headless, "Do not open a window");
+    command->add_flag("--fresh", demo->fresh, "Start over instead of going on where an earlier run stopped");
+}
+
+}  // namespace
+
+std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const* argv)
+{
+    CLI::App app(kIntroduction, "rankwise");
+    Declaration declaration(app);
+    declareLooking(declaration);
+    declareData(declaration);
+    declareTraining(declaration);
+    auto gui = std::make_shared<GuiOptions>();
+    CLI::App* window = declaration.add(app, "gui", "Open the workbench window", Host::Workbench, gui);
+    window->add_option("arguments", gui->arguments, "Passed to the window");
+    window->prefix_command();
+    declaration.add(app, "probe", "", Host::Front, std::make_shared<ProbeOptions>())->group("");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error, std::cout, std::cerr) == 0 ? ExitCode::Success : ExitCode::Usage;
+    }
+    Invocation invocation = declaration.invocation();
+    if (auto* options = std::get_if<GuiOptions>(&invocation.command)) {
+        options->arguments = window->remaining();
+    }
+    return invocation;
+}
+
+}  // namespace rankwise::cli

@@ -1,0 +1,115 @@
+// The command line of every program here: what can be asked, with its options, ranges and help.
+// Declared once; the light front parses it, answers what it can, and starts a private program for the rest,
+// which parses the same words again.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace rankwise::cli {
+
+/// Exit codes of every command; stable.
+enum class ExitCode : int {
+    Success = 0,
+    Failure = 1,      ///< A typed error: bad input, a failed check, a refused file.
+    Usage = 2,        ///< The command line does not parse.
+    Internal = 70,    ///< A bug of ours.
+    Interrupted = 130 ///< Stopped by Ctrl-C; what was finished is kept.
+};
+
+/// Which program carries a command out.
+enum class Host : std::uint8_t {
+    Front,      ///< rankwise itself: no LibTorch.
+    Station,    ///< rankwise-station: datasets and simulation, no LibTorch.
+    Engine,     ///< rankwise-engine: LibTorch.
+    Workbench,  ///< The window.
+};
+
+struct InspectOptions {
+    std::string path;
+    bool scanValues = true;  ///< Look for NaN and infinity.
+    bool allTensors = false;
+};
+struct DoctorOptions { };
+struct HubOptions { };
+struct CertifyOptions {
+    std::vector<std::string> cases;
+    double toleranceScale = 1.0;
+};
+struct DatasetOptions {
+    std::string action;  ///< info, check, stats or convert
+    std::string path;
+    std::string out;
+    std::string version = "v3.0";
+};
+struct SimRecordOptions {
+    std::vector<std::string> tasks;
+    std::int64_t episodes = 50;
+    std::uint64_t seed = 7;
+    std::string out;
+    std::string arm = "piper";
+    std::int64_t imageSize = 64;
+    double disturbance = 0.7;
+};
+struct TrainOptions {
+    std::string config;
+    std::string run;
+    bool resume = false;
+    bool preflightOnly = false;
+};
+struct EvalOptions {
+    std::string policy;
+    std::vector<std::string> adapters;
+    std::vector<std::string> tasks;
+    std::int64_t episodes = 50;
+    std::uint64_t seed = 1000;
+    std::string arm = "piper";
+    std::string out;
+    std::int64_t processes = 0;
+    bool video = false;
+};
+struct ParaOptions {
+    std::string adapter;
+    std::optional<double> gamma, energy, tau;
+    std::optional<std::int64_t> bytes;
+    std::string out;
+};
+struct PretrainOptions {
+    std::string recipe;
+    std::string run;
+    bool resume = false;
+    std::string out;
+};
+struct DemoOptions {
+    std::string out = "rankwise-demo";
+    std::uint64_t seed = 7;
+    bool quick = false;
+    bool headless = false;
+    bool fresh = false;
+};
+struct GuiOptions {
+    std::vector<std::string> arguments;
+};
+/// Private: prints what a program can do, for `doctor`.
+struct ProbeOptions { };
+
+using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
+                             TrainOptions, EvalOptions, ParaOptions, PretrainOptions, DemoOptions, GuiOptions, ProbeOptions>;
+
+struct Invocation {
+    Host host = Host::Front;
+    Command command;
+    bool json = false;
+    std::string logLevels = "warn";
+    std::string logFile;
+    std::int64_t threads = 0;  ///< 0: all cores but one for training, all otherwise.
+};
+
+/// Parses. Prints help, the version or the usage error itself and returns the exit code then.
+[[nodiscard]] std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const* argv);
+
+}  // namespace rankwise::cli
