@@ -25,10 +25,6 @@ constexpr const char* kFooter = R"(First steps:
 Exit codes: 0 success, 1 failed with a typed error, 2 wrong command line, 70 a bug of ours, 130 interrupted.
 With --json every command prints one JSON object on standard output; messages go to standard error.)";
 
-template <class Options> struct Slot {
-    Options options {};
-};
-
 /// Collects what the subcommands declare and which one was chosen.
 class Declaration {
 public:
@@ -121,8 +117,8 @@ void declareData(Declaration& d)
         ->capture_default_str();
     command->add_option("--seed", record->seed, "First seed")->capture_default_str();
     command->add_option("--out", record->out, "Dataset folder to create")->required();
-    command->add_option("--arm", record->arm, "piper, or base (the other arm of the pre-training)")
-        ->check(CLI::IsMember({ "piper", "base" }))
+    command->add_option("--arm", record->arm, "piper, or generic (the other arm of the pre-training)")
+        ->check(CLI::IsMember({ "piper", "generic" }))
         ->capture_default_str();
     command->add_option("--image-size", record->imageSize, "Pixels of a side")
         ->check(CLI::Range(std::int64_t(16), std::int64_t(1024)))
@@ -150,7 +146,7 @@ void declareTraining(Declaration& d)
         ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
         ->capture_default_str();
     command->add_option("--seed", eval->seed, "First scene seed")->capture_default_str();
-    command->add_option("--arm", eval->arm, "piper or base")->check(CLI::IsMember({ "piper", "base" }))->capture_default_str();
+    command->add_option("--arm", eval->arm, "piper or generic")->check(CLI::IsMember({ "piper", "generic" }))->capture_default_str();
     command->add_option("--processes", eval->processes, "Rollouts side by side; 0 takes the cores")
         ->check(CLI::Range(std::int64_t(0), std::int64_t(256)))
         ->capture_default_str();
@@ -167,13 +163,6 @@ void declareTraining(Declaration& d)
     budget->add_option("--bytes", para->bytes, "Target size of the tensors")->check(CLI::PositiveNumber);
     budget->require_option(1);
     command->add_option("--out", para->out, "Folder to create")->required();
-
-    auto pretrain = std::make_shared<PretrainOptions>();
-    command = d.add(d.app(), "pretrain", "Train a small policy from nothing on simulated demonstrations", Host::Engine, pretrain);
-    command->add_option("recipe", pretrain->recipe, "Recipe (JSON)")->required();
-    command->add_option("--run", pretrain->run, "Folder for checkpoints")->required();
-    command->add_flag("--resume", pretrain->resume, "Go on from the last checkpoint");
-    command->add_option("--out", pretrain->out, "Also export the policy to this folder");
 
     auto demo = std::make_shared<DemoOptions>();
     command = d.add(d.app(), "demo", "The main job on the practice arm, with a report", Host::Engine, demo);

@@ -51,7 +51,7 @@ struct SimRecordOptions {
     std::int64_t episodes = 50;
     std::uint64_t seed = 7;
     std::string out;
-    std::string arm = "piper";
+    std::string arm = "piper";  ///< "piper" or "generic".
     std::int64_t imageSize = 64;
     double disturbance = 0.7;
 };
@@ -67,7 +67,7 @@ struct EvalOptions {
     std::vector<std::string> tasks;
     std::int64_t episodes = 50;
     std::uint64_t seed = 1000;
-    std::string arm = "piper";
+    std::string arm = "piper";  ///< "piper" or "generic".
     std::string out;
     std::int64_t processes = 0;
     bool video = false;
@@ -76,12 +76,6 @@ struct ParaOptions {
     std::string adapter;
     std::optional<double> gamma, energy, tau;
     std::optional<std::int64_t> bytes;
-    std::string out;
-};
-struct PretrainOptions {
-    std::string recipe;
-    std::string run;
-    bool resume = false;
     std::string out;
 };
 struct DemoOptions {
@@ -98,7 +92,7 @@ struct GuiOptions {
 struct ProbeOptions { };
 
 using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
-                             TrainOptions, EvalOptions, ParaOptions, PretrainOptions, DemoOptions, GuiOptions, ProbeOptions>;
+                             TrainOptions, EvalOptions, ParaOptions, DemoOptions, GuiOptions, ProbeOptions>;
 
 struct Invocation {
     Host host = Host::Front;
