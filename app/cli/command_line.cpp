@@ -93,7 +93,15 @@ void declareData(Declaration& d)
         options->action = action;
         CLI::App* command = d.add(*dataset, action, help, Host::Station, options);
         command->add_option("path", options->path, "Dataset folder")->required();
-        if (action == "convert") {
+        if (action == "info") {
+            command->add_flag("--episodes", options->episodes, "A line for each episode");
+        } else if (action == "check") {
+            command->add_flag("--shallow", options->shallow, "Do not decode the pictures");
+            command->add_flag("--repair", options->repair, "Remove what a crash left, then check");
+        } else if (action == "stats") {
+            command->add_flag("--shallow", options->shallow, "Leave the cameras out");
+            command->add_flag("--write", options->write, "Replace meta/stats.json");
+        } else if (action == "convert") {
             command->add_option("--out", options->out, "Folder to create")->required();
             command->add_option("--to", options->version, "Target version")
                 ->check(CLI::IsMember({ "v2.1", "v3.0" }))

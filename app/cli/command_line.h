@@ -45,6 +45,10 @@ struct DatasetOptions {
     std::string path;
     std::string out;
     std::string version = "v3.0";
+    bool episodes = false;  ///< info: a line an episode.
+    bool shallow = false;   ///< check, stats: leave the pictures out.
+    bool repair = false;    ///< check: remove what a crash left, first.
+    bool write = false;     ///< stats: replace meta/stats.json.
 };
 struct SimRecordOptions {
     std::vector<std::string> tasks;
