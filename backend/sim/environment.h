@@ -69,7 +69,6 @@ struct EnvironmentOptions {
 struct SceneDescription {
     ArmKind arm = ArmKind::Piper;
     std::string task;
-    std::array<Vec3, 2> workspace {};                           ///< Corners of the box that holds all objects at the start, m.
     std::array<std::array<double, 2>, kJointCount> jointLimits {};  ///< rad.
     std::array<double, kJointCount> home {};                    ///< rad.
     std::vector<std::string> stateNames;                        ///< "joint_1.pos" … "joint_6.pos", "gripper.pos".
@@ -160,7 +159,7 @@ public:
     [[nodiscard]] Result<Image> render(std::string_view camera, int width, int height);
     [[nodiscard]] SceneLabels labels() const;
 
-    /// The task's condition has held for three steps at some time since reset().
+    /// The task's condition has held long enough (three steps, one for a button) at some time since reset().
     [[nodiscard]] bool success() const;
     /// The task's condition holds at this instant.
     [[nodiscard]] bool conditionHolds() const;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "backend/sim/environment.h"
+#include "backend/sim/random.h"
 
 #include <memory>
 #include <string_view>
@@ -54,8 +55,7 @@ public:
 
 private:
     Disturbance m_disturbance;
-    std::uint64_t m_seed;
-    std::uint64_t m_step = 0;
+    Random m_random;
     bool m_active;
     std::array<double, kJointCount> m_noise {};
 };

@@ -13,11 +13,22 @@
 
 namespace rankwise::sim {
 
+/// Uniform start of one object: x in m, y in m, yaw in rad, about the middle of the ranges.
+struct StartRange {
+    double x0, x1, y0, y1, yaw = 0;
+};
+struct PlanarPose {
+    double x = 0, y = 0, yaw = 0;
+};
+/// Draws three numbers; `scale` 1 is the range as it stands.
+[[nodiscard]] PlanarPose draw(Random& random, const StartRange& range, double scale);
+
 /// Reads and, before the start, places the things of a scene by name. Names are those of the MJCF.
 class SceneView {
 public:
-    SceneView(const mjModel_& model, mjData_& data) : m_model(model), m_data(&data) { }
-    SceneView(const mjModel_& model, const mjData_& data) : m_model(model), m_readOnly(&data) { }
+    SceneView(const mjModel_& model, const mjData_& data) : m_model(model), m_data(data) { }
+    /// A view that can place things.
+    SceneView(const mjModel_& model, mjData_& data) : m_model(model), m_data(data), m_start(&data) { }
 
     [[nodiscard]] Pose bodyPose(const char* body) const;
     /// Linear speed of the body's center of mass, m/s.
@@ -30,14 +41,17 @@ public:
     /// Both fingers touch `body`.
     [[nodiscard]] bool held(const char* body) const;
 
-    /// Puts a body with a free joint, or a movable fixture (a mocap body), upright at x, y with a yaw.
-    void place(const char* body, double x, double y, double yaw);
+    /// Azimuth of a point seen from the axis of the arm's first joint, rad.
+    [[nodiscard]] double azimuth(const Vec3& point) const;
+
+    /// Puts a body with a free joint, or a movable fixture (a mocap body), upright at x, y with a yaw, at the height of
+    /// the MJCF.
+    void place(const char* body, const PlanarPose& pose);
 
 private:
     const mjModel_& m_model;
-    mjData_* m_data = nullptr;
-    const mjData_* m_readOnly = nullptr;
-    [[nodiscard]] const mjData_& data() const { return m_data != nullptr ? *m_data : *m_readOnly; }
+    const mjData_& m_data;
+    mjData_* m_start = nullptr;
 };
 
 /// Where the expert wants the gripper now.
@@ -50,11 +64,6 @@ struct Waypoint {
     double stepLimit = 0.032;      ///< Longest way of the TCP in one step, m.
 };
 
-/// What a task needs to know of its start.
-struct StartRange {
-    double x0, x1, y0, y1, yaw;
-};
-
 class Task {
 public:
     virtual ~Task() = default;
@@ -63,12 +72,12 @@ public:
     /// Middle part of the scene's file name: "<arm>_<scene>.xml".
     [[nodiscard]] virtual std::string_view scene() const = 0;
     [[nodiscard]] virtual std::vector<std::string> instructions() const = 0;
-    /// Bodies that are labelled, and which of them is the target and the goal (-1: none).
+    /// Bodies that are labelled at the site of their name, and which of them is the target and the goal (-1: none).
     [[nodiscard]] virtual std::vector<std::string> objects() const = 0;
     [[nodiscard]] virtual int target() const = 0;
     [[nodiscard]] virtual int goal() const = 0;
-    /// Point of an object that is labelled, world frame: the body's origin unless a task says otherwise.
-    [[nodiscard]] virtual Vec3 labelPoint(const SceneView& scene, int object) const;
+    /// Steps that achieved() must hold in a row.
+    [[nodiscard]] virtual int holdSteps() const { return 3; }
 
     /// Draws the start of the objects; `scale` shrinks (0: centers) or widens the ranges.
     virtual void place(SceneView& scene, Random& random, double scale) const = 0;
