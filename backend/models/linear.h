@@ -57,8 +57,8 @@ public:
     /// Call before anybody else holds the weights.
     static void pack(const std::vector<Linear*>& layers);
 
-    /// [..., sum of out] for x [..., in]: the layers' outputs side by side.
-    [[nodiscard]] static at::Tensor forward(const std::vector<const Linear*>& layers, const at::Tensor& x);
+    /// The outputs of all layers for x [..., in]; views into one product where it was one.
+    [[nodiscard]] static std::vector<at::Tensor> forward(const std::vector<const Linear*>& layers, const at::Tensor& x);
 };
 
 } // namespace rankwise::models

@@ -22,9 +22,9 @@ struct SafetensorsHeader;
 
 namespace rankwise::tensor {
 
-/// The torch type of a stored dtype. Errors: Unsupported (a stored type that torch lacks).
+/// The torch type of a stored dtype. Errors: Unsupported (sub-byte types).
 [[nodiscard]] Result<at::ScalarType> scalarTypeOf(io::Dtype dtype);
-/// The stored dtype of a torch type. Errors: Unsupported (complex, quantized, ...).
+/// The stored dtype of a torch type. Errors: Unsupported (quantized types, complex64 of halves, ...).
 [[nodiscard]] Result<io::Dtype> dtypeOf(at::ScalarType type);
 /// "F32", "BF16", ...: as safetensors headers spell it; "?" for types that the format lacks.
 [[nodiscard]] std::string dtypeName(at::ScalarType type);
@@ -32,33 +32,33 @@ namespace rankwise::tensor {
 using TensorMap = std::map<std::string, at::Tensor>;
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// A safetensors file mapped privately: tensors are views into the map and keep it alive on their own. Writing to
-/// them changes this process's copy of the page, never the file. Copies share the map. Thread: any.
+/// A safetensors file, or all shards of a checkpoint, mapped privately: tensors are views into the map and keep it
+/// alive on their own. Writing to them changes this process's copy of the page, never the file. Copies share the maps.
+/// Thread: any.
 ///
 /// Another process that shortens the file while it is mapped raises SIGBUS; files of ours are replaced by renaming.
 class TensorFile {
 public:
-    /// Errors: FileNotFound, IoFailed and those of io::parseSafetensorsHeader().
+    /// Opens what io::Checkpoint::open() takes: a .safetensors file, an index of shards, or a folder with either.
+    /// Errors: those of io::Checkpoint::open().
     [[nodiscard]] static Result<TensorFile> open(const std::filesystem::path& path);
 
-    [[nodiscard]] const io::SafetensorsHeader& header() const { return *m_header; }
-    [[nodiscard]] std::vector<std::string> names() const; ///< Sorted.
-    [[nodiscard]] bool contains(const std::string& name) const;
+    [[nodiscard]] std::vector<std::string> names() const;       ///< Sorted, without aliases.
+    [[nodiscard]] bool contains(const std::string& name) const; ///< Also by alias.
     [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
 
     /// Row-major, on the CPU. A copy only if the file leaves it misaligned for its type.
-    /// Errors: TensorNotFound, Unsupported.
+    /// Errors: TensorNotFound, Unsupported (a stored type that torch lacks).
     [[nodiscard]] Result<at::Tensor> tensor(const std::string& name) const;
 
     /// All tensors. Errors: Unsupported.
     [[nodiscard]] Result<TensorMap> all() const;
 
 private:
-    struct Mapping;
+    struct State;
     TensorFile() = default;
 
-    std::shared_ptr<const Mapping> m_mapping;
-    std::shared_ptr<const io::SafetensorsHeader> m_header;
+    std::shared_ptr<const State> m_state;
 };
 
 /// TensorFile::open() and all(): every tensor, mapped, in the time it takes to read the header.
