@@ -97,7 +97,8 @@ inline constexpr std::uint64_t kDefaultShardBytes = 5'000'000'000;
 
 /// Writes `stem`.safetensors, or, when the tensors take more than `maxShardBytes`, `stem`-00001-of-0000N.safetensors
 /// and `stem`.safetensors.index.json (last, so that a half-written set has no index). Shards are filled in the order of
-/// the names; a tensor larger than a shard gets one of its own. Returns the files written.
+/// the names; a tensor larger than a shard gets one of its own. An index or single file of an earlier save under the
+/// same stem is removed. Returns the files written.
 /// Errors: those of SafetensorsWriter, UsageInvalid (a stem with a path separator), Cancelled.
 [[nodiscard]] Result<std::vector<std::filesystem::path>>
 writeSharded(const std::filesystem::path& folder, const std::string& stem,
