@@ -6,7 +6,7 @@
 //   run.json       written once: {"format": "rankwise_run", "version": 1, "config": {…}, "seed", "versions": {…},
 //                  "hashes": {"base", "dataset"}, "policy": {…}, "method": {…}, "trained": {"tensors", "numbers"}, …}
 //   events.jsonl   append-only, one JSON object a line, each with "event", "step" and "time" (Unix seconds):
-//                    start        {"pid", "resumed_from": step or null}
+//                    start        {"pid", "resumed_from": step or null}; -1: begun anew, no checkpoint was there
 //                    step         {"loss", "aux": {name: value}, "total", "lr", "grad_norm", "clipped",
 //                    "samples_per_s",
 //                                  "load_s", "compute_s"}; optional "grad_norm_<group>"
@@ -39,6 +39,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 namespace rankwise::data {
 
