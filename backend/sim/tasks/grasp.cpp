@@ -9,7 +9,11 @@ namespace {
 
 constexpr double kHover = 0.06;          // m above the grasp
 constexpr double kOpenEnough = 0.055;    // m, before the fingers go down around something
-constexpr double kTurnTolerance = 0.15;  // rad
+constexpr double kFunnelRadius = 0.008;  // m
+constexpr double kSlope = 4;
+constexpr double kTurnTolerance = 0.12;  // rad
+constexpr double kTurnSlope = 0.4;       // m/rad
+constexpr double kOpeningSlope = 6;
 
 }  // namespace
 
@@ -37,18 +41,18 @@ Waypoint graspFromAbove(const SceneView& scene, const Pose& tcp, Waypoint grasp)
     grasp.opening = kOpeningMax;
     const double above = tcp.position[2] - grasp.position[2];
     const double aside = horizontalDistance(tcp.position, grasp.position);
-    const double funnel = std::min(0.008 + 0.25 * std::max(0.0, above), 0.025);
-    if (aside < funnel && opening > kOpenEnough && turnError(scene, tcp, grasp) < kTurnTolerance) {
-        grasp.phase = "descend";
-        return grasp;
-    }
-    grasp.phase = "hover";
+    // A funnel: as far up as the gripper is beside, turned or not open yet.
+    double height = kSlope * (aside - kFunnelRadius);
+    height = std::max(height, kTurnSlope * (turnError(scene, tcp, grasp) - kTurnTolerance));
+    height = std::max(height, kOpeningSlope * (kOpenEnough - opening));
+    height = std::clamp(height, 0.0, kHover);
+    grasp.phase = height > 0 ? "hover" : "descend";
     if (aside > 0.05 && above < 0.02) {
         // Low and beside it: straight up first, not across what stands there.
         grasp.position[0] = tcp.position[0];
         grasp.position[1] = tcp.position[1];
     }
-    grasp.position[2] += kHover;
+    grasp.position[2] += height;
     return grasp;
 }
 

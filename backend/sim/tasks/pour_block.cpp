@@ -9,11 +9,17 @@ namespace {
 
 constexpr double kGraspHeight = 0.055;   // m above the cup's foot
 constexpr double kGraspTilt = 1.10;      // rad from straight down
-constexpr double kPourTilt = 1.35;       // rad
-constexpr double kPourRoll = -1.98;      // rad; the mouth goes to the arm's left
+constexpr double kPourTilt = 1.50;       // rad
+constexpr double kPourRoll = -2.04;      // rad; the mouth goes to the arm's left
 constexpr double kPourHeight = 0.145;    // m, TCP
 constexpr double kMouthAhead = 0.055;    // m from the TCP to where the block falls
 constexpr double kLiftHeight = 0.155;    // m, TCP
+constexpr double kFunnelRadius = 0.005;  // m
+constexpr double kSlope = 5;
+constexpr double kTurnTolerance = 0.10;  // rad
+constexpr double kTurnSlope = 0.5;       // m/rad
+constexpr double kOpenEnough = 0.062;    // m
+constexpr double kOpeningSlope = 8;
 constexpr double kBack = 0.08;           // m behind the grasp, along the approach
 
 class PourBlock final : public Task {
@@ -60,7 +66,7 @@ private:
         Waypoint waypoint { "advance", grip, kGraspTilt };
         const double opening = scene.opening();
         const Vec3 offset = tcp.position - grip;
-        if (norm(offset) < (opening > 0.062 ? 0.007 : 0.015)) {
+        if (norm(offset) < (opening > kOpenEnough ? 0.007 : 0.015)) {
             waypoint.phase = "close";
             waypoint.opening = 0;
             return waypoint;
@@ -69,14 +75,17 @@ private:
         const double behind = -dot(offset, approach);
         const double aside = norm(offset + behind * approach);
         const double turned = turnError(scene, tcp, waypoint);
-        const bool open = opening > 0.062;
-        if (open && behind > -0.01 && behind < 0.12 && aside < std::min(0.005 + 0.18 * std::max(0.0, behind), 0.02)
-            && turned < 0.12) {
-            return waypoint;
+        // A funnel that lies along the approach: as far back as the gripper is beside it, turned or not open yet.
+        double back = kSlope * (aside - kFunnelRadius);
+        back = std::max(back, kTurnSlope * (turned - kTurnTolerance));
+        back = std::max(back, kOpeningSlope * (kOpenEnough - opening));
+        back = std::clamp(back, 0.0, kBack);
+        waypoint.position = grip - back * approach;
+        if (back > 0) {
+            waypoint.phase = "behind";
         }
-        waypoint.phase = "behind";
-        waypoint.position = grip - kBack * approach;
-        const bool clear = behind > kBack - 0.03 && turned < 0.35;
+        // Beside the cup or over it: up first, then back, so that nothing sweeps into it.
+        const bool clear = behind > 0.045 || aside < 0.02;
         if (!clear || (aside > 0.065 && tcp.position[2] < waypoint.position[2] + 0.03)) {
             waypoint.phase = "above";
             waypoint.position[2] += 0.05;

@@ -11,7 +11,8 @@ namespace {
 constexpr double kCapTop = 0.043;        // m, of the cap at rest
 constexpr double kFingertip = 0.015;     // m beyond the TCP
 constexpr double kPressDepth = 0.016;    // m that the fingertip is sent below the cap's top
-constexpr double kPressedTravel = 0.007;  // m
+constexpr double kHover = 0.05;          // m above the cap, fingertip
+constexpr double kPressedTravel = 0.007; // m
 constexpr double kClosedEnough = 0.015;  // m
 
 class PressButton final : public Task {
@@ -33,13 +34,14 @@ public:
     {
         const Vec3 cap = scene.bodyPose("button").position;
         const Vec3 tip = tcp.position + kFingertip * column(tcp.rotation, 2);
-        const double above = tip[2] - kCapTop;
         const double aside = horizontalDistance(tip, cap);
-        const bool down = aside < std::min(0.008 + 0.2 * std::max(0.0, above), 0.02) && scene.opening() < kClosedEnough;
+        // A funnel: as far up as the fingertip is beside the cap or the fingers are not closed yet.
+        const double up = std::clamp(
+            std::max(4 * (aside - 0.010), 6 * (scene.opening() - kClosedEnough)), 0.0, kHover + kPressDepth);
 
-        Waypoint waypoint { down ? "press" : "hover" };
+        Waypoint waypoint { up > 0 ? "hover" : "press" };
         waypoint.opening = 0;
-        const double tipHeight = down ? kCapTop - kPressDepth : kCapTop + 0.05;
+        const double tipHeight = kCapTop - kPressDepth + up;
         const Vec3 approach = column(gripperRotation(scene.azimuth(cap), waypoint.tilt, 0), 2);
         waypoint.position = Vec3 { cap[0], cap[1], tipHeight } - kFingertip * approach;
         return waypoint;
