@@ -102,8 +102,9 @@ public:
     /// The truncation and padding that tokenizer.json itself asks for; none in the policies' files.
     [[nodiscard]] const EncodeOptions& fileOptions() const;
 
+    struct Data; ///< What was read; for the tokenizer's own sources.
+
 private:
-    struct Data;
     friend class TokenizerBuilder;
     explicit Tokenizer(std::shared_ptr<const Data> data) : m_data(std::move(data)) { }
 
