@@ -58,7 +58,8 @@ struct SchedulerPreset {
     [[nodiscard]] bool operator==(const SchedulerPreset&) const = default;
 };
 
-/// Sizes of a decoder stack: SmolLM2, Gemma or Llama.
+/// Sizes of a decoder stack: SmolLM2, Gemma or Llama. The defaults are SmolVLM2-500M's; a file that leaves a key out
+/// means the default of its model type (transformers' LlamaConfig).
 struct TextConfig {
     std::string modelType = "llama";
     std::int64_t hiddenSize = 960;
@@ -78,10 +79,11 @@ struct TextConfig {
     std::int64_t padTokenId = 2; ///< -1: none.
     std::int64_t bosTokenId = 1;
     std::int64_t eosTokenId = 2;
+    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none.
     [[nodiscard]] bool operator==(const TextConfig&) const = default;
 };
 
-/// Sizes of a vision transformer.
+/// Sizes of a vision transformer. Defaults and absent keys as above.
 struct VisionConfig {
     std::string modelType = "smolvlm_vision";
     std::int64_t hiddenSize = 768;
@@ -93,6 +95,7 @@ struct VisionConfig {
     std::int64_t numChannels = 3;
     double layerNormEps = 1e-6;
     std::string hiddenAct = "gelu_pytorch_tanh";
+    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none.
     [[nodiscard]] bool operator==(const VisionConfig&) const = default;
 };
 
@@ -107,7 +110,7 @@ struct VlmConfig {
     std::int64_t globalImageTokenId = 49'152; ///< <global-img>
     std::int64_t padTokenId = 128'002;
     bool tieWordEmbeddings = false;
-    std::string unknownFields; ///< The other keys of the file, as JSON text of one object; empty: none.
+    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none.
     [[nodiscard]] bool operator==(const VlmConfig&) const = default;
 };
 
@@ -237,7 +240,7 @@ struct PolicyConfig {
     OptimizerPreset optimizer;
     SchedulerPreset scheduler;
     std::variant<std::monostate, SmolVlaConfig, PiConfig, OpenVlaConfig> model;
-    std::string unknownFields; ///< Keys that are none of ours, as JSON text of one object; empty: none.
+    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none.
     [[nodiscard]] bool operator==(const PolicyConfig&) const = default;
 
     [[nodiscard]] const SmolVlaConfig* smolvla() const { return std::get_if<SmolVlaConfig>(&model); }
