@@ -46,7 +46,7 @@ public:
         }
         if (!frame.yTitle.empty()) {
             const double y = (m_top + m_bottom) / 2;
-            m_out += fmt::format(R"(<text x="14" y="{:.1f}" text-anchor="middle" transform="rotate(-90 14 {:.1f})">{}</text>)",
+            m_out += fmt::format(R"svg(<text x="14" y="{:.1f}" text-anchor="middle" transform="rotate(-90 14 {:.1f})">{}</text>)svg",
                                  y, y, escaped(frame.yTitle));
         }
     }
@@ -288,7 +288,7 @@ std::string svg(const Heatmap& map)
     canvas.text(bar + 18, canvas.bottom(), number(low), "start");
     canvas.text(bar + 18, canvas.top() + 9, number(high), "start");
     const double middle = (canvas.top() + canvas.bottom()) / 2;
-    canvas.raw(fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" transform="rotate(-90 {:.1f} {:.1f})">{}</text>)",
+    canvas.raw(fmt::format(R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" transform="rotate(-90 {:.1f} {:.1f})">{}</text>)svg",
                            bar + 30, middle, bar + 30, middle, escaped(map.valueTitle)));
     return canvas.finish();
 }
@@ -328,7 +328,7 @@ std::string svg(const BoxPlot& plot)
         }
         if (i % stride == 0) {
             const double y0 = canvas.bottom() + 10;
-            canvas.raw(fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="end" font-size="10" transform="rotate(-45 {:.1f} {:.1f})">{}</text>)",
+            canvas.raw(fmt::format(R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="end" font-size="10" transform="rotate(-45 {:.1f} {:.1f})">{}</text>)svg",
                                    x + 3, y0, x + 3, y0, escaped(box.label)));
         }
     }
