@@ -7,9 +7,9 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 using namespace rankwise;
@@ -17,13 +17,13 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-std::vector<std::string> linesOf(const std::string& text)
+std::vector<std::string> linesOf(std::string_view text)
 {
     std::vector<std::string> lines;
-    for (std::size_t begin = 0; begin < text.size();) {
-        const std::size_t end = std::min(text.find('\n', begin), text.size());
-        lines.push_back(text.substr(begin, end - begin));
-        begin = end + 1;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find('\n'), text.size());
+        lines.emplace_back(text.substr(0, end));
+        text.remove_prefix(std::min(end + 1, text.size()));
     }
     return lines;
 }
@@ -68,52 +68,45 @@ int measure(const io::Tokenizer& tokenizer, const std::vector<std::string>& line
 
 int main(int argc, char** argv)
 {
-    CLI::App app { "Encodes every line of a text file" };
-    std::string tokenizerPath;
-    std::string textPath;
-    bool dump = false;
-    bool offsets = false;
-    bool decode = false;
-    int passes = 5;
-    app.add_option("--tokenizer", tokenizerPath, "tokenizer.json, .model or a folder")->required();
-    app.add_option("--text", textPath, "text file")->required();
-    app.add_option("--passes", passes, "how often to encode the file; the best pass counts");
-    app.add_flag("--dump", dump, "print the ids of each line instead of measuring");
-    app.add_flag("--offsets", offsets, "with --dump: byte ranges as begin:end");
-    app.add_flag("--decode", decode, "with --dump: the decoded text instead of the ids");
-    CLI11_PARSE(app, argc, argv);
-
+    const std::vector<std::string_view> arguments(argv + 1, argv + argc);
+    const std::string_view mode = arguments.size() == 3 ? arguments[2] : "";
+    const bool known = mode.empty() || mode == "--ids" || mode == "--text";
+    if (arguments.size() < 2 || arguments.size() > 3 || !known) {
+        fmt::print(stderr,
+                   "usage: bench_tokenizer TOKENIZER TEXTFILE [--ids | --text]\n"
+                   "  --ids   print id:begin:end of each token of each line instead of measuring\n"
+                   "  --text  print each line encoded and decoded\n");
+        return 2;
+    }
     std::vector<Warning> warnings;
     const auto start = Clock::now();
-    const auto tokenizer = io::Tokenizer::load(tokenizerPath, warnings);
+    const auto tokenizer = io::Tokenizer::load(arguments[0], warnings);
     const double loadSeconds = seconds(Clock::now() - start);
     if (!tokenizer) {
         return failed(tokenizer.error());
     }
-    const auto text = readFile(textPath, std::uint64_t { 4 } << 30);
+    const auto text = readFile(arguments[1], std::uint64_t { 4 } << 30);
     if (!text) {
         return failed(text.error());
     }
     const std::vector<std::string> lines = linesOf(*text);
-    if (!dump) {
-        return measure(*tokenizer, lines, loadSeconds, passes);
+    if (mode.empty()) {
+        return measure(*tokenizer, lines, loadSeconds, 5);
     }
     for (const std::string& line : lines) {
-        const auto encoding = tokenizer->encode(line, { .offsets = offsets });
+        const auto encoding = tokenizer->encode(line, { .offsets = mode == "--ids" });
         if (!encoding) {
             fmt::print("error {}\n", errcName(encoding.error().code));
             continue;
         }
-        if (decode) {
+        if (mode == "--text") {
             fmt::print("{}\n", tokenizer->decode(encoding->ids, false));
             continue;
         }
         std::string out;
         for (std::size_t i = 0; i < encoding->ids.size(); ++i) {
-            out += fmt::format("{}{}", i > 0 ? " " : "", encoding->ids[i]);
-            if (offsets) {
-                out += fmt::format(":{}:{}", encoding->offsets[i].begin, encoding->offsets[i].end);
-            }
+            out += fmt::format("{}{}:{}:{}", i > 0 ? " " : "", encoding->ids[i], encoding->offsets[i].begin,
+                               encoding->offsets[i].end);
         }
         fmt::print("{}\n", out);
     }

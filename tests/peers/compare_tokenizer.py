@@ -51,9 +51,9 @@ def main() -> int:
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8", newline="\n") as file:
         file.write("\n".join(lines) + "\n")
         file.flush()
-        command = [options.program, "--tokenizer", options.tokenizer, "--text", file.name]
-        ours = run(command + ["--dump", "--offsets"]).split("\n")
-        texts = run(command + ["--dump", "--decode"])
+        command = [options.program, options.tokenizer, file.name]
+        ours = run(command + ["--ids"]).split("\n")
+        texts = run(command + ["--text"])
         speed = json.loads(run(command))
 
     encodings = [peer.encode(line) for line in lines]
