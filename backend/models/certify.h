@@ -60,7 +60,7 @@ void compareTensors(CertifyReport& report, std::string name, const at::Tensor& o
 void compareNumber(CertifyReport& report, std::string name, double ours, double theirs, double relative,
                    double absolute = 0);
 
-/// Runs the case in `folder` and compares every recorded output.
+/// Runs the case in `folder` (or described by one JSON file: identity tables) and compares every recorded output.
 ///
 /// Errors: those of reading; Unsupported when no runner is registered for the case's kind and family (the message
 /// says which), so that nothing passes unseen. A wrong result is not an error but a failed row.

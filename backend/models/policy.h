@@ -46,6 +46,7 @@ struct NamedParameter {
     std::string name; ///< As in the checkpoint, e.g. "model.state_proj.weight".
     at::Tensor tensor;
     bool trainableByConfig = true; ///< What the configuration of the checkpoint leaves trainable.
+    bool wide = false;             ///< f32 also where the rest is bf16 (Precision::Mixed).
 };
 
 /// Thread: one thread at a time uses a policy.

@@ -55,6 +55,17 @@ struct PolicyOptions {
 [[nodiscard]] Result<void> savePolicy(const Policy& policy, const std::filesystem::path& folder,
                                       Precision precision = Precision::Stored, const JobContext& job = {});
 
+struct WeightInfo {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    bool wide = false; ///< f32 also with Precision::Mixed.
+    bool trainableByConfig = true;
+};
+
+/// The tensors that a checkpoint of this configuration holds, in its order, without making them.
+/// Errors: those of createPolicy().
+[[nodiscard]] Result<std::vector<WeightInfo>> describeWeights(const io::PolicyConfig& config);
+
 /// Names of the policy types that can be made, sorted.
 [[nodiscard]] std::vector<std::string> policyTypes();
 
