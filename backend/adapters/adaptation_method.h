@@ -74,6 +74,10 @@ public:
     [[nodiscard]] virtual std::map<std::string, at::Tensor> state() const { return {}; }
     [[nodiscard]] virtual Result<void> restoreState(const std::map<std::string, at::Tensor>&) { return {}; }
 
+    /// Path of the first layer whose last forward pass gave values that are not numbers; empty when there is none or
+    /// the method does not look. Asked for when a loss is not finite.
+    [[nodiscard]] virtual std::string nonFiniteLayer() const { return {}; }
+
     /// A parameter that can change while training ("eta"). Errors: FieldInvalid.
     [[nodiscard]] virtual Result<void> set(std::string_view name, double value);
 
@@ -85,11 +89,25 @@ public:
     [[nodiscard]] virtual Result<void> save(const std::filesystem::path& folder, const std::string& baseModel) const = 0;
     /// Loads what save() wrote into the attached adapters. Errors: those of the reader, ShapeMismatch, TensorNotFound.
     [[nodiscard]] virtual Result<void> load(const std::filesystem::path& folder) = 0;
+
+    /// Writes a smaller adapter that leaves out vectors which no token needed since the statistics were last reset, as
+    /// save() writes and load() reads. Errors: Unsupported (methods without such vectors) and those of save().
+    [[nodiscard]] virtual Result<void> saveCompact(const std::filesystem::path& folder, const std::string& baseModel,
+                                                   double leastShare) const;
+
+    /// Adds the update to the policy's weights in place, where the update does not depend on the input, and detaches.
+    /// Errors: Unsupported.
+    [[nodiscard]] virtual Result<void> merge(models::Policy& policy);
 };
 
 /// Makes the method `type` from its JSON options, e.g. {"type":"lora_sp","eta":0.9}. Errors: Unsupported (with the
 /// names that exist), FieldInvalid.
 [[nodiscard]] Result<std::unique_ptr<AdaptationMethod>> makeMethod(const Json& options, const std::string& file);
+/// Makes the attached method that `folder` was saved by: reads its adapter_config.json, attaches to `policy` and loads.
+/// For variants of LoRA that are read but not trained here (DoRA, AdaLoRA) use mergePeftFolder().
+/// Errors: those of reading; Unsupported, FieldInvalid, ShapeMismatch, TensorNotFound.
+[[nodiscard]] Result<std::unique_ptr<AdaptationMethod>> methodFromFolder(const std::filesystem::path& folder,
+                                                                         models::Policy& policy);
 /// Names in the registry, sorted.
 [[nodiscard]] std::vector<std::string> methodNames();
 

@@ -1,0 +1,85 @@
+// The per-token middle of LoRA-SP on the CPU: gates, scores, selection, masked product, loss terms and their
+// gradients in one pass over the tokens. Plain C++ on row-major arrays; knows nothing of torch.
+//
+// Notation: T tokens, R bank size, m blocks. Paper rule only: smallest k with C_k >= eta·D·(1 - 1e-6) on s²,
+// ties by lowest index; eta >= 1 keeps every nonzero score; D = 0 keeps none and has E = 1.
+// Determinism: sums run over fixed groups of tokens, so results do not depend on the number of threads.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace rankwise::adapters {
+
+/// How raw scores W2·g become scores; values are written to files and never change.
+enum class ScoreMap : std::uint8_t { None = 0, Relu = 1, Softplus = 2, Abs = 3 };
+
+/// Relative slack of the threshold for eta < 1.
+inline constexpr double kEnergySlack = 1e-6;
+
+/// Which scores of a token are kept: |s| > level, or |s| == level and index <= last.
+template <class Real> struct Cut {
+    Real level = 0;
+    std::int32_t last = -1;
+    std::int32_t count = 0;  ///< k
+};
+
+/// Cut of one token by the paper rule, from its scores s [R]. All values finite.
+template <class Real> [[nodiscard]] Cut<Real> selectScores(const Real* scores, std::int64_t bank, double eta);
+
+/// Sums over the valid tokens, added to what is there. Arrays may not alias.
+struct SelectSums {
+    double energy = 0;                    ///< Σ E
+    double missing = 0;                   ///< Σ (1 - E): the spectral loss before the mean
+    double squaredLse = 0;                ///< Σ lse(logits)²: the z loss before the mean
+    std::int64_t tokens = 0;
+    double* gates = nullptr;              ///< [m] Σ gates
+    double* top = nullptr;                ///< [m] tokens whose largest gate this is
+    std::int64_t* ranks = nullptr;        ///< [R+1] histogram of k
+    std::int64_t* kept = nullptr;         ///< [R] times kept
+    double* share = nullptr;              ///< [R] Σ s²/D
+    double* largestShare = nullptr;       ///< [R] max s²/D
+};
+
+template <class Real> struct SelectForward {
+    std::int64_t tokens = 0, bank = 0, blocks = 0;
+    const Real* logits = nullptr;          ///< [T, m]
+    const Real* w2 = nullptr;             ///< [R, m]
+    const Real* projected = nullptr;      ///< z [T, R], or null for z = 1
+    const std::uint8_t* valid = nullptr;  ///< [T], or null: all
+    double eta = 1;
+    ScoreMap map = ScoreMap::None;
+    int threads = 1;
+
+    Real* gates = nullptr;                ///< out [T, m]
+    Cut<Real>* cuts = nullptr;            ///< out [T]
+    Real* masked = nullptr;               ///< out [T, R]: z ⊙ s where kept, else 0
+};
+
+/// Non-finite scores keep everything and give NaN in `masked` and in the sums.
+template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums);
+
+template <class Real> struct SelectBackward {
+    std::int64_t tokens = 0, bank = 0, blocks = 0;
+    const Real* logits = nullptr;         ///< [T, m]
+    const Real* w2 = nullptr;             ///< [R, m]
+    const Real* projected = nullptr;      ///< z [T, R], or null
+    const std::uint8_t* valid = nullptr;  ///< [T], or null
+    const Real* gates = nullptr;          ///< [T, m] of the forward pass
+    const Cut<Real>* cuts = nullptr;      ///< [T] of the forward pass
+    ScoreMap map = ScoreMap::None;
+    int threads = 1;
+
+    const Real* maskedGrad = nullptr;     ///< [T, R] gradient at `masked`, or null
+    double missingGrad = 0;               ///< Gradient at the sums.
+    double squaredLseGrad = 0;
+    const double* gatesGrad = nullptr;    ///< [m]
+
+    Real* logitsGrad = nullptr;           ///< out [T, m]
+    Real* projectedGrad = nullptr;        ///< out [T, R]; may be null when `projected` is
+    double* w2Grad = nullptr;             ///< out [R, m]
+};
+
+template <class Real> void selectBackward(const SelectBackward<Real>& job);
+
+}  // namespace rankwise::adapters
