@@ -50,6 +50,7 @@ public:
 
     Result<RawEncoding> run(std::string_view text)
     {
+        m_input = text;
         m_out.ids.reserve(text.size() / 3 + 4);
         std::vector<Segment> segments;
         m_data.added.split(text, false, segments);
@@ -116,9 +117,10 @@ private:
             for (const tokenizer::PieceToken& token : m_tokens) {
                 m_out.ids.push_back(token.id);
                 if (m_withOffsets) {
-                    m_out.offsets.push_back(offsetOf(pieces.buffer, position, position + token.length));
+                    m_out.offsets.push_back(
+                        offsetOf(pieces.buffer, position, std::min(position + token.length, piece.end)));
                 }
-                position += token.length;
+                position = std::min<std::size_t>(position + token.length, piece.end);
             }
         }
         return {};
@@ -126,6 +128,9 @@ private:
 
     TextRange offsetOf(const TrackedText& text, std::size_t begin, std::size_t end) const
     {
+        if (begin == end) {
+            return {}; // A prefix or suffix that fell back to bytes stands for no text.
+        }
         TextRange range = text.inputRange(begin, end);
         if (!m_data.trimOffsets) {
             return range;
@@ -145,15 +150,18 @@ private:
         if (m_data.trimKeepsPrefix && (m_out.ids.size() == 1 || range.begin == 0)) {
             leading = 0;
         }
-        range.begin = std::min(range.begin + leading, range.end);
-        if (range.end >= trailing) {
-            range.end = std::max(range.end - trailing, range.begin);
+        for (; leading > 0 && range.begin < range.end; --leading) {
+            range.begin += tokenizer::charLength(m_input[range.begin]);
+        }
+        for (; trailing > 0 && range.end > range.begin; --trailing) {
+            range.end = tokenizer::previousChar(m_input, range.end);
         }
         return range;
     }
 
     const Tokenizer::Data& m_data;
     bool m_withOffsets;
+    std::string_view m_input;
     RawEncoding m_out;
     std::vector<tokenizer::PieceToken> m_tokens;
 };

@@ -307,26 +307,35 @@ const BpeModel::Merge* BpeModel::findMerge(std::uint32_t left, std::uint32_t rig
     return nullptr;
 }
 
-std::optional<std::uint32_t> BpeModel::characterId(std::string_view piece, std::size_t begin, std::size_t length) const
+std::string_view BpeModel::decorated(std::string_view piece, std::size_t begin, std::size_t length,
+                                     std::string& buffer) const
 {
     const bool prefixed = begin > 0 && !m_continuingPrefix.empty();
     const bool suffixed = begin + length == piece.size() && !m_endSuffix.empty();
-    if (prefixed || suffixed) {
-        std::string token;
-        token += prefixed ? m_continuingPrefix : "";
-        token += piece.substr(begin, length);
-        token += suffixed ? m_endSuffix : "";
-        return m_vocabulary.find(token);
+    const std::string_view character = piece.substr(begin, length);
+    if (!prefixed && !suffixed) {
+        return character;
     }
-    if (const std::uint32_t c = codePointAt(piece, begin); c < kLowCharacters && m_lowCharacters[c] >= 0) {
-        return static_cast<std::uint32_t>(m_lowCharacters[c]);
+    buffer = prefixed ? m_continuingPrefix : std::string();
+    buffer += character;
+    buffer += suffixed ? m_endSuffix : std::string();
+    return buffer;
+}
+
+std::optional<std::uint32_t> BpeModel::characterId(std::string_view character) const
+{
+    if (charLength(character[0]) == character.size()) {
+        if (const std::uint32_t c = codePointAt(character, 0); c < kLowCharacters && m_lowCharacters[c] >= 0) {
+            return static_cast<std::uint32_t>(m_lowCharacters[c]);
+        }
     }
-    return m_vocabulary.find(piece.substr(begin, length));
+    return m_vocabulary.find(character);
 }
 
 Result<void> BpeModel::splitCharacters(std::string_view piece, std::vector<PieceToken>& symbols) const
 {
     std::optional<PieceToken> unknown;
+    std::string buffer;
     const auto flush = [&] {
         if (unknown) {
             symbols.push_back(*unknown);
@@ -336,18 +345,18 @@ Result<void> BpeModel::splitCharacters(std::string_view piece, std::vector<Piece
     for (std::size_t begin = 0; begin < piece.size();) {
         const std::size_t length = charLength(piece[begin]);
         const std::size_t next = begin + length;
-        if (const auto id = characterId(piece, begin, length)) {
+        const std::string_view character = decorated(piece, begin, length, buffer);
+        if (const auto id = characterId(character)) {
             flush();
             symbols.push_back({ *id, static_cast<std::uint32_t>(length) });
             begin = next;
             continue;
         }
-        const auto bytes = piece.substr(begin, length);
         const auto byteToken = [&](char byte) { return m_byteTokens[static_cast<unsigned char>(byte)]; };
         if (m_byteFallback
-            && std::all_of(bytes.begin(), bytes.end(), [&](char b) { return byteToken(b).has_value(); })) {
+            && std::all_of(character.begin(), character.end(), [&](char b) { return byteToken(b).has_value(); })) {
             // As in the reference, a pending unknown token comes after these.
-            for (const char byte : bytes) {
+            for (const char byte : character) {
                 symbols.push_back({ *byteToken(byte), 1 });
             }
         } else if (m_unknown) {

@@ -81,8 +81,10 @@ private:
                                         const StepSource& source);
     void indexCharacters();
     [[nodiscard]] const Merge* findMerge(std::uint32_t left, std::uint32_t right) const;
-    [[nodiscard]] std::optional<std::uint32_t> characterId(std::string_view piece, std::size_t begin,
-                                                           std::size_t length) const;
+    /// The character with the prefix or suffix that its place in the piece asks for.
+    [[nodiscard]] std::string_view decorated(std::string_view piece, std::size_t begin, std::size_t length,
+                                             std::string& buffer) const;
+    [[nodiscard]] std::optional<std::uint32_t> characterId(std::string_view character) const;
     [[nodiscard]] Result<void> splitCharacters(std::string_view piece, std::vector<PieceToken>& symbols) const;
     void mergeShort(std::vector<PieceToken>& symbols, Scratch& scratch) const;
     void mergeLong(std::vector<PieceToken>& symbols) const;

@@ -82,19 +82,14 @@ public:
         if (ascii) {
             return {};
         }
+        if (!text.tracked) {
+            RW_TRY(text.text, mapped(text.text));
+            return {};
+        }
         TrackedWriter writer(text);
-        std::size_t begin = 0;
-        while (begin < text.text.size()) {
-            // Offsets are kept for each stretch that no composition can join to its neighbours.
-            const std::size_t end = text.tracked ? stretchEnd(text.text, begin) : text.text.size();
-            utf8proc_uint8_t* mapped = nullptr;
-            const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.text.data() + begin),
-                                             static_cast<utf8proc_ssize_t>(end - begin), &mapped, m_options);
-            const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-            if (length < 0) {
-                return fail(Errc::DataInvalid, "the text cannot be brought into a Unicode normalization form");
-            }
-            writer.replace(begin, end, { reinterpret_cast<const char*>(mapped), static_cast<std::size_t>(length) });
+        for (std::size_t begin = 0; begin < text.text.size();) {
+            const std::size_t end = stretchEnd(text.text, begin);
+            RW_TRY_VOID(writeStretch(text.text, begin, end, writer));
             begin = end;
         }
         text = writer.take();
@@ -102,6 +97,42 @@ public:
     }
 
 private:
+    Result<std::string> mapped(std::string_view text) const
+    {
+        utf8proc_uint8_t* bytes = nullptr;
+        const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                         static_cast<utf8proc_ssize_t>(text.size()), &bytes, m_options);
+        const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(bytes, &std::free);
+        if (length < 0) {
+            return fail(Errc::DataInvalid, "the text cannot be brought into a Unicode normalization form");
+        }
+        return std::string(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(length));
+    }
+
+    /// Each character gives the origin of what it alone becomes; the whole stretch does where its characters interact.
+    Result<void> writeStretch(const std::string& text, std::size_t begin, std::size_t end, TrackedWriter& writer) const
+    {
+        const std::string_view stretch = std::string_view(text).substr(begin, end - begin);
+        RW_TRY(const std::string whole, mapped(stretch));
+        std::vector<std::string> parts;
+        std::string joined;
+        for (std::size_t i = begin; i < end; i += charLength(text[i])) {
+            RW_TRY(parts.emplace_back(), mapped(std::string_view(text).substr(i, charLength(text[i]))));
+            joined += parts.back();
+        }
+        if (joined != whole) {
+            writer.replace(begin, end, whole);
+            return {};
+        }
+        for (const std::string& part : parts) {
+            const std::size_t length = charLength(text[begin]);
+            writer.replace(begin, begin + length, part);
+            begin += length;
+        }
+        return {};
+    }
+
+    /// End of the characters from `begin` that no composition joins to what follows.
     static std::size_t stretchEnd(std::string_view text, std::size_t begin)
     {
         std::size_t end = begin + charLength(text[begin]);
@@ -161,7 +192,8 @@ void appendLower(std::uint32_t c, std::string& out)
 
 void appendUnlessMark(std::uint32_t c, std::string& out)
 {
-    if (utf8proc_category(static_cast<utf8proc_int32_t>(c)) != UTF8PROC_CATEGORY_MN) {
+    const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+    if (category != UTF8PROC_CATEGORY_MN && category != UTF8PROC_CATEGORY_MC && category != UTF8PROC_CATEGORY_ME) {
         appendCodePoint(out, c);
     }
 }

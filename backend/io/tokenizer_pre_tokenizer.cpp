@@ -254,6 +254,35 @@ private:
     bool m_split;
 };
 
+/// Runs of word characters, and runs of what is neither word nor white space, which is dropped.
+class WhitespacePreTokenizer : public PreTokenizer {
+public:
+    Result<void> apply(PieceText& text) const override
+    {
+        return splitPieces(text, Behavior::Isolated,
+                           [](std::string_view view, std::vector<MatchRange>& ranges) -> Result<void> {
+                               Kind previous = Kind::Space;
+                               for (std::size_t i = 0; i < view.size();) {
+                                   const Kind kind = kindOf(codePointAt(view, i));
+                                   const std::size_t next = i + charLength(view[i]);
+                                   if (kind != Kind::Space && kind == previous) {
+                                       ranges.back().end = next;
+                                   } else if (kind != Kind::Space) {
+                                       ranges.push_back({ i, next, true });
+                                   }
+                                   previous = kind;
+                                   i = next;
+                               }
+                               return {};
+                           });
+    }
+
+private:
+    enum class Kind : std::uint8_t { Space, Word, Other };
+
+    static Kind kindOf(std::uint32_t c) { return isWordChar(c) ? Kind::Word : isSpace(c) ? Kind::Space : Kind::Other; }
+};
+
 /// Pieces of a fixed number of characters.
 class FixedLengthPreTokenizer : public PreTokenizer {
 public:
@@ -406,8 +435,7 @@ Result<std::unique_ptr<const PreTokenizer>> makePreTokenizer(const Json& object,
         return makeCharSplit(type, object, source, reader);
     }
     if (type == "Whitespace") {
-        RW_TRY(Pattern pattern, Pattern::regex(R"(\w+|[^\w\s]+)"));
-        return Made(std::make_unique<SplitPreTokenizer>(std::move(pattern), Behavior::Removed, true));
+        return Made(std::make_unique<WhitespacePreTokenizer>());
     }
     if (type == "FixedLength") {
         std::int64_t length = 5;

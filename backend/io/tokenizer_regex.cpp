@@ -24,7 +24,7 @@ constexpr std::chrono::seconds kTimeLimit { 5 };
 
 constexpr std::string_view kSpaceRanges =
     R"(\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
-constexpr std::string_view kWordClasses = R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc})";
+constexpr std::string_view kWordClasses = R"(\p{L}\p{M}\p{N}\p{Pc})";
 
 /// Writes the escapes that Oniguruma and PCRE2 read differently in PCRE2's way.
 std::string translated(std::string_view expression)

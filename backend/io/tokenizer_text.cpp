@@ -157,6 +157,12 @@ bool isNumeric(std::uint32_t codePoint)
 
 bool isWordChar(std::uint32_t codePoint)
 {
+    const bool enclosedLetter = (codePoint >= 0x24B6 && codePoint <= 0x24E9)
+        || (codePoint >= 0x1F130 && codePoint <= 0x1F149) || (codePoint >= 0x1F150 && codePoint <= 0x1F169)
+        || (codePoint >= 0x1F170 && codePoint <= 0x1F189);
+    if (enclosedLetter || codePoint == 0x200C || codePoint == 0x200D) {
+        return true; // Other_Alphabetic and Join_Control.
+    }
     switch (utf8proc_category(static_cast<utf8proc_int32_t>(codePoint))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
