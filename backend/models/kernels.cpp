@@ -30,6 +30,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// An argument of an autograd function that takes no gradient and may be undefined.
+struct Constant {
+    at::Tensor tensor;
+};
+
 bool direct(const at::Tensor& x)
 {
     return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
@@ -208,11 +213,11 @@ at::Tensor splitDirect(const at::Tensor& x, std::int64_t headDim, const at::Tens
 }
 
 struct SplitFunction : torch::autograd::Function<SplitFunction> {
-    static at::Tensor forward(AutogradContext* context, const at::Tensor& x, std::int64_t headDim,
-                              const at::Tensor& cos, const at::Tensor& sin)
+    static at::Tensor forward(AutogradContext* context, const at::Tensor& x, std::int64_t headDim, const Constant& cos,
+                              const Constant& sin)
     {
-        context->save_for_backward({ cos, sin });
-        return splitDirect(x, headDim, cos, sin);
+        context->save_for_backward({ cos.tensor, sin.tensor });
+        return splitDirect(x, headDim, cos.tensor, sin.tensor);
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients)
@@ -308,9 +313,9 @@ AttentionParts attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& bias)
+                              const Constant& bias)
     {
-        const AttentionParts parts = attend(q, k, v, bias);
+        const AttentionParts parts = attend(q, k, v, bias.tensor);
         context->save_for_backward({ q, k, v, parts.probabilities });
         return parts.out;
     }
@@ -389,7 +394,8 @@ at::Tensor splitHeads(const at::Tensor& input, std::int64_t headDim, const RopeT
     }
     const at::Tensor cos = table != nullptr ? table->cos : at::Tensor();
     const at::Tensor sin = table != nullptr ? table->sin : at::Tensor();
-    return recording(x) ? SplitFunction::apply(x, headDim, cos, sin) : splitDirect(x, headDim, cos, sin);
+    return recording(x) ? SplitFunction::apply(x, headDim, Constant { cos }, Constant { sin })
+                        : splitDirect(x, headDim, cos, sin);
 }
 
 at::Tensor gatedProduct(const at::Tensor& gateInput, const at::Tensor& upInput, Activation activation)
@@ -421,7 +427,7 @@ at::Tensor groupedAttention(const at::Tensor& q, const at::Tensor& k, const at::
         return attend(q, k.contiguous(), v.contiguous(), bias).out;
     }
     const bool f32 = q.scalar_type() == at::kFloat && k.scalar_type() == at::kFloat && v.scalar_type() == at::kFloat;
-    return f32 && q.device().is_cpu() ? AttentionFunction::apply(q, k.contiguous(), v.contiguous(), bias)
+    return f32 && q.device().is_cpu() ? AttentionFunction::apply(q, k.contiguous(), v.contiguous(), Constant { bias })
                                       : attentionComposed(q, k.contiguous(), v.contiguous(), bias);
 }
 
