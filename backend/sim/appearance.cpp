@@ -15,7 +15,7 @@ constexpr std::uint64_t kLightStream = 102;
 constexpr std::uint64_t kCameraStream = 103;
 
 struct Hsv {
-    double h, s, v;  ///< h in turns.
+    double h, s, v; ///< h in turns.
 };
 
 Hsv hsvOf(const float* rgb)
@@ -115,7 +115,7 @@ void varyCameras(const mjModel_& pristine, double amount, Random& random, mjMode
     }
 }
 
-}  // namespace
+} // namespace
 
 void applyAppearance(const mjModel_& pristine, const Randomization& randomization, std::uint64_t seed, mjModel_& model)
 {
@@ -128,4 +128,4 @@ void applyAppearance(const mjModel_& pristine, const Randomization& randomizatio
     varyCameras(pristine, randomization.camera, camera, model);
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

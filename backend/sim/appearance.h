@@ -9,4 +9,4 @@ namespace rankwise::sim {
 /// Sets the looks of `model` to those of `pristine`, varied. Physics is not touched.
 void applyAppearance(const mjModel_& pristine, const Randomization& randomization, std::uint64_t seed, mjModel_& model);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

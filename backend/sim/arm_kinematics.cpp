@@ -69,7 +69,7 @@ std::array<double, 6> solveSymmetric(std::array<std::array<double, 6>, 6> a, std
     return b;
 }
 
-}  // namespace
+} // namespace
 
 Mat3 gripperRotation(double azimuth, double tilt, double roll)
 {
@@ -192,4 +192,4 @@ ArmKinematics::Solution ArmKinematics::solve(const Pose& worldFromTcp, const Joi
     }
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

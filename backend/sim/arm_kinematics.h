@@ -32,8 +32,8 @@ public:
 
     struct Solution {
         JointAngles q {};
-        double positionError = 0;  ///< m
-        double rotationError = 0;  ///< rad
+        double positionError = 0; ///< m
+        double rotationError = 0; ///< rad
     };
     /// Damped least squares from `seed`: rotation weighs 0.3 m/rad, λ = 1e-4, steps up to 0.3 rad, inside the limits.
     [[nodiscard]] Solution solve(const Pose& worldFromTcp, const JointAngles& seed) const;
@@ -45,16 +45,16 @@ public:
 private:
     struct Chain {
         Pose tcp;
-        std::array<Vec3, 6> axes;     ///< World frame.
-        std::array<Vec3, 6> anchors;  ///< World frame.
+        std::array<Vec3, 6> axes;    ///< World frame.
+        std::array<Vec3, 6> anchors; ///< World frame.
     };
     [[nodiscard]] Chain chain(const JointAngles& q) const;
 
-    std::array<Pose, 6> m_parentFromJoint;  ///< Fixed part before each joint.
-    std::array<Vec3, 6> m_axes;             ///< In the link's frame.
+    std::array<Pose, 6> m_parentFromJoint; ///< Fixed part before each joint.
+    std::array<Vec3, 6> m_axes;            ///< In the link's frame.
     Pose m_linkFromTcp;
     std::array<std::array<double, 2>, 6> m_limits {};
     Vec3 m_base {};
 };
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -21,7 +21,7 @@ constexpr std::array<ArmProfile, 2> kProfiles { {
       { 0, 0.8, 0.1, 0, 0.1, 0 } },
 } };
 
-}  // namespace
+} // namespace
 
 const ArmProfile& armProfile(ArmKind arm)
 {
@@ -51,4 +51,4 @@ Result<ArmKind> armFromName(std::string_view name)
     return fail(Errc::FieldInvalid, "no such arm; there are " + known, std::string(name));
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -8,10 +8,10 @@ namespace rankwise::sim {
 
 struct ArmProfile {
     ArmKind kind;
-    std::string_view name;  ///< On the command line and in the scenes' file names.
+    std::string_view name; ///< On the command line and in the scenes' file names.
     std::array<double, kJointCount> home;
-    double azimuthSign;  ///< Of joint 1.
-    double rollSign;     ///< Of joint 6.
+    double azimuthSign; ///< Of joint 1.
+    double rollSign;    ///< Of joint 6.
     /// Postures from which the inverse kinematics starts, with the arm straight ahead.
     std::array<double, kJointCount> fromAbove;
     std::array<double, kJointCount> fromTheSide;
@@ -19,4 +19,4 @@ struct ArmProfile {
 
 [[nodiscard]] const ArmProfile& armProfile(ArmKind arm);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -21,8 +21,9 @@ namespace {
 
 constexpr std::uint64_t kPoseStream = 100;
 constexpr std::uint64_t kInstructionStream = 104;
-constexpr int kFeedForwardPeriod = 5;      // physics steps
-constexpr double kStartJointRange = 0.08;  // rad
+constexpr int kFeedForwardPeriod = 5;     // physics steps
+constexpr double kStartJointRange = 0.08; // rad
+constexpr int kStartAttempts = 50;
 constexpr int kMinImage = 8;
 constexpr int kMaxImage = 2048;
 
@@ -62,14 +63,14 @@ template <class Values> bool allFinite(const Values& values)
     return std::all_of(values.begin(), values.end(), [](auto v) { return std::isfinite(v); });
 }
 
-}  // namespace
+} // namespace
 
 struct Environment::Impl {
     EnvironmentOptions options;
     SceneDescription description;
     const Task* task = nullptr;
-    ModelPtr pristine;  ///< As loaded.
-    ModelPtr model;     ///< With the episode's looks.
+    ModelPtr pristine; ///< As loaded.
+    ModelPtr model;    ///< With the episode's looks.
     DataPtr data;
     std::unique_ptr<Renderer> renderer;
 
@@ -79,13 +80,13 @@ struct Environment::Impl {
     std::array<int, 2> fingerQpos {};
     std::array<int, 2> fingerDof {};
     int fingerDrive = -1;
-    std::array<int, 3> cameraIds {};  ///< front_a, front_b, wrist
+    std::array<int, 3> cameraIds {}; ///< front_a, front_b, wrist
     int overviewId = -1;
     int tcpSite = -1;
     int flangeSite = -1;
     std::vector<int> labelSites;
 
-    EpisodeState episode;  ///< Without the physics, which is in `data`.
+    EpisodeState episode; ///< Without the physics, which is in `data`.
     std::string instruction;
     std::optional<std::chrono::steady_clock::time_point> nextTick;
 
@@ -153,7 +154,8 @@ struct Environment::Impl {
     void setTargets(const std::array<double, kJointCount>& joints, double opening)
     {
         for (std::size_t j = 0; j < kJointCount; ++j) {
-            data->ctrl[driveOf[j]] = std::clamp(joints[j], description.jointLimits[j][0], description.jointLimits[j][1]);
+            data->ctrl[driveOf[j]] =
+                std::clamp(joints[j], description.jointLimits[j][0], description.jointLimits[j][1]);
         }
         data->ctrl[fingerDrive] = std::clamp(opening, 0.0, kOpeningMax) / 2;
     }
@@ -176,6 +178,19 @@ struct Environment::Impl {
     {
         mj_step1(model.get(), data.get());
         mj_fwdActuation(model.get(), data.get());
+    }
+
+    /// Contacts are those of the last refresh().
+    [[nodiscard]] bool gripperTouchesSomething() const
+    {
+        const int hand = id(mjOBJ_BODY, "gripper");
+        const auto ofHand = [&](int geom) {
+            const int body = model->geom_bodyid[geom];
+            return body == hand || model->body_parentid[body] == hand;
+        };
+        return std::any_of(data->contact, data->contact + data->ncon, [&](const mjContact& contact) {
+            return ofHand(contact.geom[0]) || ofHand(contact.geom[1]);
+        });
     }
 
     void setLooks(std::uint64_t seed)
@@ -274,16 +289,21 @@ void Environment::reset(std::uint64_t seed)
 
     Random random(mixSeeds(seed, kPoseStream));
     const double scale = s.options.randomization.poses;
-    std::array<double, kJointCount> joints = s.description.home;
-    for (std::size_t j = 0; j < kJointCount; ++j) {
-        joints[j] = std::clamp(joints[j] + scale * random.uniform(-kStartJointRange, kStartJointRange),
-                               s.description.jointLimits[j][0], s.description.jointLimits[j][1]);
-    }
-    const double opening = kOpeningMax * std::clamp(0.5 + scale * (random.unit() - 0.5), 0.0, 1.0);
-    s.setArm(joints, opening);
     SceneView scene(*s.model, *s.data);
     s.task->place(scene, random, scale);
-    s.refresh();
+    for (int attempt = 0; attempt < kStartAttempts; ++attempt) {
+        std::array<double, kJointCount> joints = s.description.home;
+        for (std::size_t j = 0; j < kJointCount; ++j) {
+            joints[j] = std::clamp(joints[j] + scale * random.uniform(-kStartJointRange, kStartJointRange),
+                                   s.description.jointLimits[j][0], s.description.jointLimits[j][1]);
+        }
+        const double opening = kOpeningMax * std::clamp(0.5 + scale * (random.unit() - 0.5), 0.0, 1.0);
+        s.setArm(joints, opening);
+        s.refresh();
+        if (!s.gripperTouchesSomething()) {
+            break;
+        }
+    }
 }
 
 Result<void> Environment::advance(const Action& target, int physicsSteps)
@@ -336,8 +356,8 @@ StateVector Environment::state() const
     for (std::size_t j = 0; j < kJointCount; ++j) {
         values[j] = static_cast<float>(m_impl->data->qpos[m_impl->qposOf[j]]);
     }
-    values[kJointCount] = static_cast<float>(m_impl->data->qpos[m_impl->fingerQpos[0]]
-                                             + m_impl->data->qpos[m_impl->fingerQpos[1]]);
+    values[kJointCount] =
+        static_cast<float>(m_impl->data->qpos[m_impl->fingerQpos[0]] + m_impl->data->qpos[m_impl->fingerQpos[1]]);
     return values;
 }
 
@@ -347,8 +367,8 @@ StateVector Environment::velocity() const
     for (std::size_t j = 0; j < kJointCount; ++j) {
         values[j] = static_cast<float>(m_impl->data->qvel[m_impl->dofOf[j]]);
     }
-    values[kJointCount]
-        = static_cast<float>(m_impl->data->qvel[m_impl->fingerDof[0]] + m_impl->data->qvel[m_impl->fingerDof[1]]);
+    values[kJointCount] =
+        static_cast<float>(m_impl->data->qvel[m_impl->fingerDof[0]] + m_impl->data->qvel[m_impl->fingerDof[1]]);
     return values;
 }
 
@@ -508,4 +528,4 @@ Result<std::string> checkRendering()
     return renderer->deviceName();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

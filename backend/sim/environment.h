@@ -25,9 +25,9 @@ namespace rankwise::sim {
 
 class Task;
 
-inline constexpr int kControlHz = 10;            ///< Rate of step(); also the fps of recorded datasets.
+inline constexpr int kControlHz = 10; ///< Rate of step(); also the fps of recorded datasets.
 inline constexpr int kPhysicsStepsPerAction = 50;
-inline constexpr double kOpeningMax = 0.07;      ///< Total opening of the fingers, m.
+inline constexpr double kOpeningMax = 0.07; ///< Total opening of the fingers, m.
 inline constexpr std::size_t kJointCount = 6;
 inline constexpr std::size_t kActionSize = 7;
 
@@ -36,8 +36,8 @@ using StateVector = std::array<float, kActionSize>;
 
 /// The arms with scenes in resources/scenes. Names on the command line: "piper", "generic".
 enum class ArmKind : std::uint8_t {
-    Piper,    ///< AgileX PiPER.
-    Generic,  ///< Another six-axis arm with other lengths, axes and colours; used to pre-train.
+    Piper,   ///< AgileX PiPER.
+    Generic, ///< Another six-axis arm with other lengths, axes and colours; used to pre-train.
 };
 [[nodiscard]] std::string_view armName(ArmKind arm);
 /// Errors: FieldInvalid.
@@ -45,45 +45,45 @@ enum class ArmKind : std::uint8_t {
 
 /// Where the front camera stands.
 enum class CameraSet : std::uint8_t {
-    A,           ///< Before the arm, on its plane of symmetry.
-    B,           ///< Before the arm, to its right.
-    SeedParity,  ///< A for even seeds of reset(), B for odd ones.
+    A,          ///< Before the arm, on its plane of symmetry.
+    B,          ///< Before the arm, to its right.
+    SeedParity, ///< A for even seeds of reset(), B for odd ones.
 };
 
 /// How much each reset() varies, as factors of moderate ranges; 0 switches one off, 2 doubles it.
 struct Randomization {
-    double poses = 1.0;   ///< Objects within their start ranges, joints ±0.08 rad, opening 0…70 mm.
-    double colors = 1.0;  ///< Hue ±4 %, saturation ±15 %, value ±15 % of each object; table value and tint ±10 %.
-    double light = 1.0;   ///< Ambient and diffuse ±20 %, direction of the lamp ±0.4 rad.
-    double camera = 0.0;  ///< Cameras moved by ±10 mm and turned by ±0.02 rad.
+    double poses = 1.0;  ///< Objects within their start ranges, joints ±0.08 rad, opening 0…70 mm.
+    double colors = 1.0; ///< Hue ±4 %, saturation ±15 %, value ±15 % of each object; table value and tint ±10 %.
+    double light = 1.0;  ///< Ambient and diffuse ±20 %, direction of the lamp ±0.4 rad.
+    double camera = 0.0; ///< Cameras moved by ±10 mm and turned by ±0.02 rad.
 };
 
 struct EnvironmentOptions {
     ArmKind arm = ArmKind::Piper;
     CameraSet frontCamera = CameraSet::A;
     Randomization randomization;
-    bool realTime = false;  ///< step() returns 100 ms after the one before.
+    bool realTime = false; ///< step() returns 100 ms after the one before.
 };
 
 /// What stays the same over all episodes of an environment.
 struct SceneDescription {
     ArmKind arm = ArmKind::Piper;
     std::string task;
-    std::array<std::array<double, 2>, kJointCount> jointLimits {};  ///< rad.
-    std::array<double, kJointCount> home {};                    ///< rad.
-    std::vector<std::string> stateNames;                        ///< "joint_1.pos" … "joint_6.pos", "gripper.pos".
-    std::vector<std::string> cameraNames;                       ///< "front", "wrist".
-    std::vector<std::string> objectNames;                       ///< In the order of SceneLabels::objects.
-    std::vector<std::string> instructions;                      ///< Sentences that ask for the task; at least three.
-    int target = 0;                                             ///< Index of the object that the instruction names.
-    int goal = -1;                                              ///< Index of the object it goes to, or -1.
-    int timeLimit = 100;                                        ///< Steps that a policy gets.
-    int expertTimeLimit = 130;                                  ///< Steps that the scripted expert gets.
+    std::array<std::array<double, 2>, kJointCount> jointLimits {}; ///< rad.
+    std::array<double, kJointCount> home {};                       ///< rad.
+    std::vector<std::string> stateNames;                           ///< "joint_1.pos" … "joint_6.pos", "gripper.pos".
+    std::vector<std::string> cameraNames;                          ///< "front", "wrist".
+    std::vector<std::string> objectNames;                          ///< In the order of SceneLabels::objects.
+    std::vector<std::string> instructions;                         ///< Sentences that ask for the task; at least three.
+    int target = 0;                                                ///< Index of the object that the instruction names.
+    int goal = -1;                                                 ///< Index of the object it goes to, or -1.
+    int timeLimit = 100;                                           ///< Steps that a policy gets.
+    int expertTimeLimit = 130;                                     ///< Steps that the scripted expert gets.
 };
 
 /// Everything of an episode that changes. Opaque, copyable, of the environment that made it.
 struct EpisodeState {
-    std::vector<double> physics;  ///< MuJoCo's integration state.
+    std::vector<double> physics; ///< MuJoCo's integration state.
     std::uint64_t seed = 0;
     int step = 0;
     int successStreak = 0;
@@ -92,29 +92,29 @@ struct EpisodeState {
 
 /// Where one thing is seen by one camera.
 struct ImagePoint {
-    double u = 0;         ///< 0 at the left edge, 1 at the right.
-    double v = 0;         ///< 0 at the top edge, 1 at the bottom.
-    double depth = 0;     ///< Distance along the optical axis, m; negative behind the camera.
-    bool inside = false;  ///< In front of the camera and within the image (it may still be hidden by something).
+    double u = 0;        ///< 0 at the left edge, 1 at the right.
+    double v = 0;        ///< 0 at the top edge, 1 at the bottom.
+    double depth = 0;    ///< Distance along the optical axis, m; negative behind the camera.
+    bool inside = false; ///< In front of the camera and within the image (it may still be hidden by something).
 };
 
 struct PointLabel {
-    Vec3 position {};                ///< World frame, m.
-    std::vector<ImagePoint> images;  ///< By camera, in the order of SceneDescription::cameraNames; images are square.
+    Vec3 position {};               ///< World frame, m.
+    std::vector<ImagePoint> images; ///< By camera, in the order of SceneDescription::cameraNames; images are square.
 };
 
 /// Privileged knowledge for auxiliary losses: where everything is.
 struct SceneLabels {
-    std::vector<PointLabel> objects;  ///< By object.
-    PointLabel gripper;               ///< The point between the fingertips (TCP).
-    int target = 0;                   ///< As in SceneDescription.
+    std::vector<PointLabel> objects; ///< By object.
+    PointLabel gripper;              ///< The point between the fingertips (TCP).
+    int target = 0;                  ///< As in SceneDescription.
     int goal = -1;
 };
 
 /// What a policy sees.
 struct Observation {
     StateVector state {};
-    std::vector<Image> images;  ///< By camera, in the order of SceneDescription::cameraNames.
+    std::vector<Image> images; ///< By camera, in the order of SceneDescription::cameraNames.
 };
 
 /// One simulated arm with its scene.
@@ -200,4 +200,4 @@ private:
 /// Renders one pixel. Errors: DeviceFailed with the missing packages. Returns the OpenGL renderer's name.
 [[nodiscard]] Result<std::string> checkRendering();
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -21,11 +21,11 @@ constexpr int kMaxFailuresInARow = 20;
 /// What is known of one task's attempts. Guarded by Generator's mutex.
 struct TaskProgress {
     std::string name;
-    std::int64_t nextAttempt = 0;  ///< To be started.
-    std::int64_t nextJudged = 0;   ///< Attempts below are judged, in order.
+    std::int64_t nextAttempt = 0; ///< To be started.
+    std::int64_t nextJudged = 0;  ///< Attempts below are judged, in order.
     std::int64_t failuresInARow = 0;
-    std::map<std::int64_t, std::optional<Episode>> finished;  ///< Not judged yet; nothing: failed.
-    std::deque<Episode> ready;                                ///< Successes that wait for their turn.
+    std::map<std::int64_t, std::optional<Episode>> finished; ///< Not judged yet; nothing: failed.
+    std::deque<Episode> ready;                               ///< Successes that wait for their turn.
     TaskCount count;
 
     /// Episodes that are kept, or will be if no running attempt fails.
@@ -197,14 +197,14 @@ private:
     std::condition_variable m_changed;
     std::vector<TaskProgress> m_tasks;
     std::optional<Error> m_error;
-    std::vector<WorkerThread> m_workers;  ///< Last: joined before what they use goes.
+    std::vector<WorkerThread> m_workers; ///< Last: joined before what they use goes.
 };
 
-}  // namespace
+} // namespace
 
 std::uint64_t attemptSeed(std::uint64_t seed, std::string_view task, std::int64_t attempt)
 {
-    std::uint64_t name = 0xcbf29ce484222325u;  // FNV-1a
+    std::uint64_t name = 0xcbf29ce484222325u; // FNV-1a
     for (const char c : task) {
         name = (name ^ static_cast<std::uint8_t>(c)) * 0x100000001b3u;
     }
@@ -225,8 +225,8 @@ Result<Episode> rollExpert(Environment& environment, Expert& expert, std::uint64
     episode.instruction = environment.instruction();
     episode.seed = seed;
     episode.disturbed = process.active();
-    const std::vector<std::string>& cameras
-        = options.cameras.empty() ? environment.description().cameraNames : options.cameras;
+    const std::vector<std::string>& cameras =
+        options.cameras.empty() ? environment.description().cameraNames : options.cameras;
     int after = 0;
     while (environment.stepCount() < environment.description().expertTimeLimit) {
         EpisodeFrame frame;
@@ -274,4 +274,4 @@ Result<GeneratorSummary> generateEpisodes(const GeneratorOptions& options, const
     return generator.run(job, sink);
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

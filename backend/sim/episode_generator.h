@@ -15,34 +15,34 @@
 namespace rankwise::sim {
 
 struct GeneratorOptions {
-    std::vector<std::string> tasks;  ///< Empty: all.
-    int episodes = 50;               ///< Successful episodes of each task.
-    std::uint64_t seed = 0;          ///< Changes everything.
-    int width = 96;                  ///< Pixels of the images; 0: no images.
+    std::vector<std::string> tasks; ///< Empty: all.
+    int episodes = 50;              ///< Successful episodes of each task.
+    std::uint64_t seed = 0;         ///< Changes everything.
+    int width = 96;                 ///< Pixels of the images; 0: no images.
     int height = 96;
-    std::vector<std::string> cameras;  ///< Empty: all of the scene, in its order.
+    std::vector<std::string> cameras; ///< Empty: all of the scene, in its order.
     bool disturb = true;
     Disturbance disturbance;
-    bool labels = false;  ///< Fill EpisodeFrame::labels.
+    bool labels = false; ///< Fill EpisodeFrame::labels.
     EnvironmentOptions environment;
-    int settleSteps = 0;  ///< Frames that go on after success.
-    int threads = 0;      ///< 0: as many as processors. Changes speed only: episodes and their order stay the same.
+    int settleSteps = 0; ///< Frames that go on after success.
+    int threads = 0;     ///< 0: as many as processors. Changes speed only: episodes and their order stay the same.
 };
 
 /// The state before an action, and the action.
 struct EpisodeFrame {
     StateVector state {};
     Action action {};
-    std::vector<Image> images;  ///< By camera of the options.
-    SceneLabels labels;         ///< When asked for; its images are by camera of the scene.
-    bool success = false;       ///< The task is done after this action.
+    std::vector<Image> images; ///< By camera of the options.
+    SceneLabels labels;        ///< When asked for; its images are by camera of the scene.
+    bool success = false;      ///< The task is done after this action.
 };
 
 struct Episode {
     std::string task;
     std::string instruction;
-    std::uint64_t seed = 0;     ///< Of Environment::reset().
-    std::int64_t index = 0;     ///< Over all kept episodes, from 0.
+    std::uint64_t seed = 0; ///< Of Environment::reset().
+    std::int64_t index = 0; ///< Over all kept episodes, from 0.
     bool disturbed = false;
     std::vector<EpisodeFrame> frames;
 };
@@ -50,8 +50,8 @@ struct Episode {
 struct TaskCount {
     std::string task;
     std::int64_t kept = 0;
-    std::int64_t discarded = 0;  ///< Attempts in which the expert ran out of time.
-    std::int64_t frames = 0;     ///< Of kept episodes.
+    std::int64_t discarded = 0; ///< Attempts in which the expert ran out of time.
+    std::int64_t frames = 0;    ///< Of kept episodes.
 };
 
 struct GeneratorSummary {
@@ -80,4 +80,4 @@ using EpisodeSink = std::function<Result<void>(Episode&& episode)>;
 [[nodiscard]] Result<GeneratorSummary> generateEpisodes(const GeneratorOptions& options, const JobContext& job,
                                                         const EpisodeSink& sink);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -13,17 +13,17 @@
 namespace rankwise::sim {
 namespace {
 
-constexpr double kJointStep = 0.25;          // rad in one step
-constexpr double kSideTilt = 0.7;            // rad; from here on the arm comes from the side
-constexpr double kSolvedPosition = 0.002;    // m
-constexpr double kSolvedRotation = 0.02;     // rad
+constexpr double kJointStep = 0.25;       // rad in one step
+constexpr double kSideTilt = 0.7;         // rad; from here on the arm comes from the side
+constexpr double kSolvedPosition = 0.002; // m
+constexpr double kSolvedRotation = 0.02;  // rad
 
 double badness(const ArmKinematics::Solution& solution)
 {
     return solution.positionError + 0.3 * solution.rotationError;
 }
 
-}  // namespace
+} // namespace
 
 Expert::Expert(const Environment& environment) : m_kinematics(std::make_unique<ArmKinematics>(environment.model())) { }
 
@@ -76,10 +76,8 @@ Action Expert::act(const Environment& environment)
     return action;
 }
 
-DisturbanceProcess::DisturbanceProcess(const Disturbance& disturbance, std::uint64_t seed) :
-    m_disturbance(disturbance),
-    m_random(mixSeeds(seed, 200)),
-    m_active(m_random.unit() < disturbance.share)
+DisturbanceProcess::DisturbanceProcess(const Disturbance& disturbance, std::uint64_t seed)
+    : m_disturbance(disturbance), m_random(mixSeeds(seed, 200)), m_active(m_random.unit() < disturbance.share)
 {
 }
 
@@ -89,8 +87,8 @@ Action DisturbanceProcess::disturbed(const Action& action, double distance)
         return action;
     }
     const double rho = m_disturbance.correlation;
-    const double scale = m_disturbance.floor
-        + (1 - m_disturbance.floor) * std::min(1.0, distance / std::max(m_disturbance.reach, 1e-9));
+    const double scale =
+        m_disturbance.floor + (1 - m_disturbance.floor) * std::min(1.0, distance / std::max(m_disturbance.reach, 1e-9));
     Action result = action;
     for (std::size_t j = 0; j < kJointCount; ++j) {
         const double sigma = j + 1 == kJointCount ? m_disturbance.sigmaWrist : m_disturbance.sigma;
@@ -100,4 +98,4 @@ Action DisturbanceProcess::disturbed(const Action& action, double distance)
     return result;
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

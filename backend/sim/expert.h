@@ -37,12 +37,12 @@ private:
 /// Noise that pushes an episode off the expert's path, so that its corrections are in the data
 /// (DART: Laskey et al. 2017). Added to the executed command; what is recorded is the expert's clean action.
 struct Disturbance {
-    double share = 0.7;         ///< Of episodes that are disturbed.
-    double sigma = 0.02;        ///< Stationary deviation of joints 1–5, rad.
-    double sigmaWrist = 0.03;   ///< Of joint 6, rad.
-    double correlation = 0.7;   ///< ρ of the AR(1) process, a step.
-    double floor = 0.15;        ///< Factor at the waypoint; grows to 1 at `reach` from it.
-    double reach = 0.06;        ///< m.
+    double share = 0.7;       ///< Of episodes that are disturbed.
+    double sigma = 0.02;      ///< Stationary deviation of joints 1–5, rad.
+    double sigmaWrist = 0.03; ///< Of joint 6, rad.
+    double correlation = 0.7; ///< ρ of the AR(1) process, a step.
+    double floor = 0.15;      ///< Factor at the waypoint; grows to 1 at `reach` from it.
+    double reach = 0.06;      ///< m.
 };
 
 /// The disturbance of one episode. Deterministic by its seed.
@@ -60,4 +60,4 @@ private:
     std::array<double, kJointCount> m_noise {};
 };
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -10,7 +10,7 @@
 namespace rankwise::sim {
 
 using Vec3 = std::array<double, 3>;
-using Mat3 = std::array<double, 9>;  ///< Row-major.
+using Mat3 = std::array<double, 9>; ///< Row-major.
 
 struct Pose {
     Vec3 position {};
@@ -75,4 +75,4 @@ struct Pose {
              z * x * (1 - c) - y * s, z * y * (1 - c) + x * s, c + z * z * (1 - c) };
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -16,4 +16,4 @@ struct Image {
     friend bool operator==(const Image&, const Image&) = default;
 };
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

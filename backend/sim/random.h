@@ -45,4 +45,4 @@ private:
     return random.bits();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -14,7 +14,7 @@ namespace rankwise::sim {
 /// 10 fps; the task text of each episode is one of the task's instructions.
 struct RecordOptions {
     GeneratorOptions generator;
-    std::filesystem::path out;  ///< Folder of the new dataset; must not exist.
+    std::filesystem::path out; ///< Folder of the new dataset; must not exist.
 };
 
 struct RecordSummary {
@@ -26,4 +26,4 @@ struct RecordSummary {
 /// stay as a whole dataset and Cancelled is returned.
 [[nodiscard]] Result<RecordSummary> recordEpisodes(const RecordOptions& options, const JobContext& job);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

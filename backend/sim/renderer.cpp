@@ -20,8 +20,9 @@ constexpr int kMaxGeoms = 400;
 tl::unexpected<Error> failRendering(const std::string& what)
 {
     return fail(Errc::DeviceFailed,
-                what + ". Off-screen rendering needs EGL and an OpenGL driver; on Debian install libegl1, libegl-mesa0, "
-                       "libgl1 and libgl1-mesa-dri (software rendering, no display needed).",
+                what
+                    + ". Off-screen rendering needs EGL and an OpenGL driver; on Debian install libegl1, libegl-mesa0, "
+                      "libgl1 and libgl1-mesa-dri (software rendering, no display needed).",
                 "EGL");
 }
 
@@ -30,11 +31,11 @@ EGLDisplay initializedDisplay()
 {
     static const EGLDisplay display = [] {
         const char* extensions = eglQueryString(EGL_NO_DISPLAY, EGL_EXTENSIONS);
-        const bool surfaceless
-            = extensions != nullptr && std::strstr(extensions, "EGL_MESA_platform_surfaceless") != nullptr;
+        const bool surfaceless =
+            extensions != nullptr && std::strstr(extensions, "EGL_MESA_platform_surfaceless") != nullptr;
         // EGL hands functions out as void(*)(); the cast to their type is how it is meant to be used.
-        const auto getPlatformDisplay
-            = reinterpret_cast<PFNEGLGETPLATFORMDISPLAYEXTPROC>(eglGetProcAddress("eglGetPlatformDisplayEXT"));
+        const auto getPlatformDisplay =
+            reinterpret_cast<PFNEGLGETPLATFORMDISPLAYEXTPROC>(eglGetProcAddress("eglGetPlatformDisplayEXT"));
         if (surfaceless && getPlatformDisplay != nullptr) {
             EGLDisplay candidate = getPlatformDisplay(EGL_PLATFORM_SURFACELESS_MESA, nullptr, nullptr);
             if (candidate != EGL_NO_DISPLAY && eglInitialize(candidate, nullptr, nullptr) == EGL_TRUE) {
@@ -53,13 +54,10 @@ EGLDisplay initializedDisplay()
 /// Makes a context current and, at the end of the block, gives back what was current before.
 class CurrentContext {
 public:
-    CurrentContext(EGLDisplay display, EGLContext context) :
-        m_display(display),
-        m_previousDisplay(eglGetCurrentDisplay()),
-        m_previous(eglGetCurrentContext()),
-        m_draw(eglGetCurrentSurface(EGL_DRAW)),
-        m_read(eglGetCurrentSurface(EGL_READ)),
-        m_ok(eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context) == EGL_TRUE)
+    CurrentContext(EGLDisplay display, EGLContext context)
+        : m_display(display), m_previousDisplay(eglGetCurrentDisplay()), m_previous(eglGetCurrentContext()),
+          m_draw(eglGetCurrentSurface(EGL_DRAW)), m_read(eglGetCurrentSurface(EGL_READ)),
+          m_ok(eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context) == EGL_TRUE)
     {
     }
     ~CurrentContext()
@@ -109,7 +107,7 @@ void boxFilter(const std::vector<std::uint8_t>& source, Image& image)
     }
 }
 
-}  // namespace
+} // namespace
 
 struct Renderer::Impl {
     EGLDisplay display = EGL_NO_DISPLAY;
@@ -220,4 +218,4 @@ Result<Image> Renderer::render(const mjModel_& model, mjData_& data, int camera,
     return image;
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

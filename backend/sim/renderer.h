@@ -37,4 +37,4 @@ private:
     std::unique_ptr<Impl> m_impl;
 };
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -46,7 +46,7 @@ bool geomTouchesBody(const mjModel_& model, const mjData_& data, int geom, int b
     return false;
 }
 
-}  // namespace
+} // namespace
 
 const Task* findTask(std::string_view name)
 {
@@ -162,4 +162,4 @@ void SceneView::place(const char* body, const PlanarPose& pose)
     quaternion[3] = std::sin(pose.yaw / 2);
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

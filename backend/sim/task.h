@@ -56,12 +56,12 @@ private:
 
 /// Where the expert wants the gripper now.
 struct Waypoint {
-    std::string_view phase;  ///< A literal.
-    Vec3 position {};        ///< TCP, world frame, m.
-    double tilt = 0.3;       ///< Angle of the approach from straight down, outwards in the plane of the arm, rad.
-    double roll = 0.0;       ///< Turn about the approach axis, rad; 0 has the fingers open sideways.
-    double opening = kOpeningMax;  ///< Target of the total opening, m.
-    double stepLimit = 0.032;      ///< Longest way of the TCP in one step, m.
+    std::string_view phase;       ///< A literal.
+    Vec3 position {};             ///< TCP, world frame, m.
+    double tilt = 0.3;            ///< Angle of the approach from straight down, outwards in the plane of the arm, rad.
+    double roll = 0.0;            ///< Turn about the approach axis, rad; 0 has the fingers open sideways.
+    double opening = kOpeningMax; ///< Target of the total opening, m.
+    double stepLimit = 0.032;     ///< Longest way of the TCP in one step, m.
 };
 
 class Task {
@@ -90,4 +90,4 @@ public:
 /// The task of that name, which lives as long as the program, or nullptr.
 [[nodiscard]] const Task* findTask(std::string_view name);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

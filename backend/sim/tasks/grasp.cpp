@@ -7,15 +7,15 @@
 namespace rankwise::sim {
 namespace {
 
-constexpr double kHover = 0.06;          // m above the grasp
-constexpr double kOpenEnough = 0.055;    // m, before the fingers go down around something
-constexpr double kFunnelRadius = 0.008;  // m
+constexpr double kHover = 0.06;         // m above the grasp
+constexpr double kOpenEnough = 0.055;   // m, before the fingers go down around something
+constexpr double kFunnelRadius = 0.008; // m
 constexpr double kSlope = 4;
-constexpr double kTurnTolerance = 0.12;  // rad
-constexpr double kTurnSlope = 0.4;       // m/rad
+constexpr double kTurnTolerance = 0.12; // rad
+constexpr double kTurnSlope = 0.4;      // m/rad
 constexpr double kOpeningSlope = 6;
 
-}  // namespace
+} // namespace
 
 double rollOntoFaces(double azimuth, const Mat3& worldFromObject)
 {
@@ -25,8 +25,7 @@ double rollOntoFaces(double azimuth, const Mat3& worldFromObject)
 
 double turnError(const SceneView& scene, const Pose& tcp, const Waypoint& waypoint)
 {
-    return rotationAngle(tcp.rotation,
-                         gripperRotation(scene.azimuth(waypoint.position), waypoint.tilt, waypoint.roll));
+    return rotationAngle(tcp.rotation, gripperRotation(scene.azimuth(waypoint.position), waypoint.tilt, waypoint.roll));
 }
 
 Waypoint graspFromAbove(const SceneView& scene, const Pose& tcp, Waypoint grasp)
@@ -56,4 +55,4 @@ Waypoint graspFromAbove(const SceneView& scene, const Pose& tcp, Waypoint grasp)
     return grasp;
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -7,9 +7,9 @@
 namespace rankwise::sim {
 namespace {
 
-constexpr double kLidRest = 0.064;         // m, center of the lid's disc on the pot
-constexpr double kGraspAboveLid = 0.026;   // m
-constexpr double kLiftedBy = 0.050;        // m
+constexpr double kLidRest = 0.064;       // m, center of the lid's disc on the pot
+constexpr double kGraspAboveLid = 0.026; // m
+constexpr double kLiftedBy = 0.050;      // m
 
 class OpenPot final : public Task {
 public:
@@ -53,11 +53,11 @@ public:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Task> makeOpenPot()
 {
     return std::make_unique<OpenPot>();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

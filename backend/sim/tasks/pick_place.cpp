@@ -1,16 +1,16 @@
 // Put the cube on the plate. The button of press_button is there too.
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/sim/tasks/tasks.h"
 #include "backend/sim/tasks/table_scene.h"
+#include "backend/sim/tasks/tasks.h"
 
 #include <algorithm>
 
 namespace rankwise::sim {
 namespace {
 
-constexpr double kGraspAboveCenter = 0.008;  // m
-constexpr double kPlaceHeight = 0.036;       // m, TCP when the cube stands on the plate is 0.032
-constexpr double kCarryHeight = 0.110;       // m, TCP
+constexpr double kGraspAboveCenter = 0.008; // m
+constexpr double kPlaceHeight = 0.036;      // m, TCP when the cube stands on the plate is 0.032
+constexpr double kCarryHeight = 0.110;      // m, TCP
 
 class PickPlace final : public Task {
 public:
@@ -18,7 +18,8 @@ public:
     std::string_view scene() const override { return "table"; }
     std::vector<std::string> instructions() const override
     {
-        return { "put the cube on the plate", "place the green cube on the plate", "pick up the cube and put it on the plate" };
+        return { "put the cube on the plate", "place the green cube on the plate",
+                 "pick up the cube and put it on the plate" };
     }
     std::vector<std::string> objects() const override { return tableObjects(); }
     int target() const override { return kTableCube; }
@@ -88,11 +89,11 @@ private:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Task> makePickPlace()
 {
     return std::make_unique<PickPlace>();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -7,20 +7,20 @@
 namespace rankwise::sim {
 namespace {
 
-constexpr double kGraspHeight = 0.055;   // m above the cup's foot
-constexpr double kGraspTilt = 1.10;      // rad from straight down
-constexpr double kPourTilt = 1.50;       // rad
-constexpr double kPourRoll = -2.04;      // rad; the mouth goes to the arm's left
-constexpr double kPourHeight = 0.145;    // m, TCP
-constexpr double kMouthAhead = 0.055;    // m from the TCP to where the block falls
-constexpr double kLiftHeight = 0.155;    // m, TCP
-constexpr double kFunnelRadius = 0.005;  // m
+constexpr double kGraspHeight = 0.055;  // m above the cup's foot
+constexpr double kGraspTilt = 1.10;     // rad from straight down
+constexpr double kPourTilt = 1.50;      // rad
+constexpr double kPourRoll = -2.04;     // rad; the mouth goes to the arm's left
+constexpr double kPourHeight = 0.145;   // m, TCP
+constexpr double kMouthAhead = 0.055;   // m from the TCP to where the block falls
+constexpr double kLiftHeight = 0.155;   // m, TCP
+constexpr double kFunnelRadius = 0.005; // m
 constexpr double kSlope = 5;
-constexpr double kTurnTolerance = 0.10;  // rad
-constexpr double kTurnSlope = 0.5;       // m/rad
-constexpr double kOpenEnough = 0.062;    // m
+constexpr double kTurnTolerance = 0.10; // rad
+constexpr double kTurnSlope = 0.5;      // m/rad
+constexpr double kOpenEnough = 0.062;   // m
 constexpr double kOpeningSlope = 8;
-constexpr double kBack = 0.08;           // m behind the grasp, along the approach
+constexpr double kBack = 0.08; // m behind the grasp, along the approach
 
 class PourBlock final : public Task {
 public:
@@ -100,8 +100,7 @@ private:
         Waypoint waypoint { "carry", { bowl[0], bowl[1] - kMouthAhead, kPourHeight }, kPourTilt, 0, 0 };
         for (int i = 0; i < 3; ++i) {
             // The direction of the mouth depends on the azimuth of the place, and the place on that direction.
-            const Vec3 mouth
-                = gripperRotation(scene.azimuth(waypoint.position), kPourTilt, kPourRoll) * axisInGripper;
+            const Vec3 mouth = gripperRotation(scene.azimuth(waypoint.position), kPourTilt, kPourRoll) * axisInGripper;
             waypoint.position[0] = bowl[0] - kMouthAhead * mouth[0];
             waypoint.position[1] = bowl[1] - kMouthAhead * mouth[1];
         }
@@ -119,11 +118,11 @@ private:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Task> makePourBlock()
 {
     return std::make_unique<PourBlock>();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -1,7 +1,7 @@
 // Press the red button. Cube and plate of pick_place are there too: only the instruction tells the tasks apart.
 // SPDX-License-Identifier: Apache-2.0
-#include "backend/sim/tasks/tasks.h"
 #include "backend/sim/tasks/table_scene.h"
+#include "backend/sim/tasks/tasks.h"
 
 #include <algorithm>
 
@@ -36,8 +36,8 @@ public:
         const Vec3 tip = tcp.position + kFingertip * column(tcp.rotation, 2);
         const double aside = horizontalDistance(tip, cap);
         // A funnel: as far up as the fingertip is beside the cap or the fingers are not closed yet.
-        const double up = std::clamp(
-            std::max(4 * (aside - 0.010), 6 * (scene.opening() - kClosedEnough)), 0.0, kHover + kPressDepth);
+        const double up =
+            std::clamp(std::max(4 * (aside - 0.010), 6 * (scene.opening() - kClosedEnough)), 0.0, kHover + kPressDepth);
 
         Waypoint waypoint { up > 0 ? "hover" : "press" };
         waypoint.opening = 0;
@@ -48,11 +48,11 @@ public:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<Task> makePressButton()
 {
     return std::make_unique<PressButton>();
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

@@ -35,4 +35,4 @@ inline void placeTable(SceneView& scene, Random& random, double scale)
     scene.place("cube", cube);
 }
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim

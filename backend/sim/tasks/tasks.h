@@ -29,4 +29,4 @@ namespace rankwise::sim {
 /// and roll. Closes when there; keeps closing in a wider neighborhood once the fingers are no longer open.
 [[nodiscard]] Waypoint graspFromAbove(const SceneView& scene, const Pose& tcp, Waypoint grasp);
 
-}  // namespace rankwise::sim
+} // namespace rankwise::sim
