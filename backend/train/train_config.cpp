@@ -169,6 +169,9 @@ std::string nearest(const std::string& name, const std::vector<std::string>& kno
     std::string best;
     std::size_t least = std::max<std::size_t>(3, name.size() / 2);
     for (const std::string& candidate : known) {
+        if (candidate.starts_with(name) || name.starts_with(candidate)) {
+            return candidate;
+        }
         if (const std::size_t d = distance(name, candidate); d < least) {
             least = d;
             best = candidate;
@@ -419,11 +422,30 @@ private:
     std::vector<FieldDescription> m_fields;
 };
 
+/// The object at `key`, or nullptr.
+const Json* objectAt(const Json& json, const char* key)
+{
+    if (!json.contains(key)) {
+        return nullptr;
+    }
+    const Json& found = json.at(key);
+    return found.is_object() ? &found : nullptr;
+}
+
+std::optional<std::string> textAt(const Json* object, const char* key)
+{
+    if (object == nullptr || !object->contains(key) || !object->at(key).is_string()) {
+        return std::nullopt;
+    }
+    return object->at(key).get<std::string>();
+}
+
 /// Takes optimizer_* and scheduler_* of a checkpoint's config.json, over the reference's numbers for its type.
 Result<void> takePolicyPreset(TrainConfig& config, const Json& policyConfig, const std::string& file)
 {
+    const std::string type = textAt(&policyConfig, "type").value_or("");
     for (const Preset& preset : presets()) {
-        if (policyConfig.value("type", std::string()) == preset.name) {
+        if (type == preset.name) {
             const std::string name = config.optimizer.preset;
             config.optimizer = preset.optimizer;
             config.optimizer.preset = name;
@@ -539,11 +561,7 @@ Json trainConfigSchema()
 Result<TrainConfig> parseTrainConfig(const Json& json, const std::string& file, const Json* policyConfig)
 {
     TrainConfig config;
-    if (json.is_object() && json.contains("optimizer") && json["optimizer"].is_object()) {
-        config.optimizer.preset = json["optimizer"].value("preset", Json("policy")).is_string()
-            ? json["optimizer"].value("preset", std::string("policy"))
-            : std::string("policy");
-    }
+    config.optimizer.preset = textAt(objectAt(json, "optimizer"), "preset").value_or("policy");
     for (const Preset& preset : presets()) {
         if (preset.name == config.optimizer.preset) {
             config.optimizer = preset.optimizer;
@@ -552,12 +570,15 @@ Result<TrainConfig> parseTrainConfig(const Json& json, const std::string& file, 
             config.ema.decay = preset.emaDecay;
         }
     }
-    if (config.optimizer.preset == "policy" && policyConfig == nullptr && json.is_object() && json.contains("policy")
-        && json["policy"].is_object() && json["policy"].contains("config") && json["policy"]["config"].is_object()) {
-        policyConfig = &json["policy"]["config"];
-    }
-    if (config.optimizer.preset == "policy" && policyConfig != nullptr) {
-        RW_TRY_VOID(takePolicyPreset(config, *policyConfig, "config.json"));
+    if (config.optimizer.preset == "policy") {
+        if (policyConfig == nullptr) {
+            if (const Json* policy = objectAt(json, "policy")) {
+                policyConfig = objectAt(*policy, "config");
+            }
+        }
+        if (policyConfig != nullptr) {
+            RW_TRY_VOID(takePolicyPreset(config, *policyConfig, "config.json"));
+        }
     }
     ReadVisitor visitor(json, file);
     visitFields(config, visitor);
@@ -570,17 +591,15 @@ Result<TrainConfig> parseTrainConfig(const Json& json, const std::string& file, 
 Result<TrainConfig> readTrainConfig(const fs::path& path)
 {
     RW_TRY(Json json, readJsonFile(path));
-    const fs::path folder = path.parent_path();
-    for (const char* part : { "policy", "dataset" }) {
-        if (json.is_object() && json.contains(part) && json[part].is_object() && json[part].contains("path")
-            && json[part]["path"].is_string()) {
-            json[part]["path"] = resolved(json[part]["path"].get<std::string>(), folder);
-        }
-    }
     std::optional<Json> policyConfig;
-    if (json.is_object() && json.contains("policy") && json["policy"].is_object() && json["policy"].contains("path")
-        && json["policy"]["path"].is_string()) {
-        RW_TRY(policyConfig, readJsonFile(fs::path(json["policy"]["path"].get<std::string>()) / "config.json"));
+    for (const char* part : { "policy", "dataset" }) {
+        if (const auto given = textAt(objectAt(json, part), "path"); given && !given->empty()) {
+            const std::string absolute = resolved(*given, path.parent_path());
+            json.at(part).at("path") = absolute;
+            if (std::string_view(part) == "policy") {
+                RW_TRY(policyConfig, readJsonFile(fs::path(absolute) / "config.json"));
+            }
+        }
     }
     return parseTrainConfig(json, path.string(), policyConfig ? &*policyConfig : nullptr);
 }
