@@ -21,3 +21,11 @@ find_package(Qt6 6.4 REQUIRED COMPONENTS Core Test)
 if(RANKWISE_WITH_TORCH)
     find_package(LibTorch 2.9 REQUIRED)   # tensors and autograd
 endif()
+if(RANKWISE_WITH_GUI)
+    find_package(Qt6 6.4 REQUIRED COMPONENTS Gui Widgets OpenGL OpenGLWidgets Svg) # the window
+    find_package(VTK 9.1 REQUIRED COMPONENTS RenderingOpenGL2 RenderingFreeType InteractionStyle FiltersSources) # 3D
+    find_path(IMGUI_INCLUDE_DIR imgui.h PATH_SUFFIXES imgui REQUIRED)  # live charts
+    find_library(IMGUI_LIBRARY NAMES libimgui.a REQUIRED)
+    find_library(STB_LIBRARY stb REQUIRED)                             # used by the ImGui library
+    find_package(Freetype REQUIRED)                                    # used by the ImGui library
+endif()

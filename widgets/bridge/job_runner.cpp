@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "widgets/bridge/job_runner.h"
+
+#include "backend/base/log.h"
+#include "widgets/bridge/text.h"
+
+#include <chrono>
+
+namespace rankwise::bridge {
+
+namespace {
+constexpr std::chrono::milliseconds kProgressInterval { 34 };
+}
+
+Job::Job(QString title, QObject* parent) : QObject(parent), m_title(std::move(title))
+{
+    m_clock.start();
+}
+
+Job::~Job()
+{
+    m_stop.request_stop();
+}
+
+double Job::elapsedSeconds() const
+{
+    return m_state == State::Running ? static_cast<double>(m_clock.elapsed()) / 1000.0 : m_seconds;
+}
+
+double Job::etaSeconds() const
+{
+    const double elapsed = elapsedSeconds();
+    if (m_state != State::Running || m_fraction < 0.01 || elapsed < 0.5) {
+        return -1;
+    }
+    return elapsed * (1 - m_fraction) / m_fraction;
+}
+
+void Job::setProgress(double fraction, const QString& step)
+{
+    m_fraction = std::clamp(fraction, 0.0, 1.0);
+    m_step = step;
+    Q_EMIT progressed(m_fraction, m_step);
+}
+
+void Job::finish(const std::optional<Error>& error)
+{
+    m_seconds = static_cast<double>(m_clock.elapsed()) / 1000.0;
+    if (!error) {
+        m_state = State::Done;
+        m_fraction = 1;
+    } else if (error->code == Errc::Cancelled) {
+        m_state = State::Cancelled;
+    } else {
+        m_state = State::Failed;
+        m_failure = errorSentence(*error);
+        log::warn("jobs", "{}: {}", m_title.toStdString(), error->describe());
+    }
+    Q_EMIT finished();
+}
+
+JobRunner::JobRunner(QObject* parent) : QObject(parent)
+{
+    m_pool.setMaxThreadCount(std::max(2, QThread::idealThreadCount()));
+}
+
+JobRunner::~JobRunner()
+{
+    for (Job* job : findChildren<Job*>(QString(), Qt::FindDirectChildrenOnly)) {
+        job->cancel();
+    }
+    m_pool.waitForDone();
+}
+
+Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const JobContext&)> body,
+                       std::function<void()> deliver)
+{
+    auto* job = new Job(std::move(title), this);
+    const QPointer<Job> weak(job);
+    const std::stop_token stop = job->stopToken();
+    ++m_running;
+    // The pool drains before this object dies, so that posting to it from the pool is safe; the job may be gone.
+    m_pool.start([this, weak, stop, body = std::move(body), deliver = std::move(deliver)]() mutable {
+        auto last = std::chrono::steady_clock::time_point {};
+        JobContext context { .stop = stop, .progress = [&](double fraction, std::string_view step) {
+            const auto now = std::chrono::steady_clock::now();
+            if (now - last < kProgressInterval) {
+                return;
+            }
+            last = now;
+            QMetaObject::invokeMethod(
+                this,
+                [weak, fraction, text = toQString(step)] {
+                    if (weak) {
+                        weak->setProgress(fraction, text);
+                    }
+                },
+                Qt::QueuedConnection);
+        } };
+        std::optional<Error> error = body(context);
+        QMetaObject::invokeMethod(
+            this,
+            [this, weak, error = std::move(error), deliver = std::move(deliver)] {
+                --m_running;
+                deliver();
+                if (weak) {
+                    weak->finish(error);
+                    weak->deleteLater();
+                }
+            },
+            Qt::QueuedConnection);
+    });
+    Q_EMIT jobStarted(job);
+    return job;
+}
+
+} // namespace rankwise::bridge

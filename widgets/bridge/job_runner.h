@@ -1,0 +1,122 @@
+// The one place where a backend function is started from the window.
+// QtCore only: the work itself sees no QObject.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "backend/base/job_context.h"
+#include "backend/base/result.h"
+
+#include <QElapsedTimer>
+#include <QObject>
+#include <QPointer>
+#include <QString>
+#include <QThreadPool>
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+
+namespace rankwise::bridge {
+
+/// One running job as the window sees it. Lives in the GUI thread.
+class Job : public QObject {
+    Q_OBJECT
+
+public:
+    enum class State { Running, Done, Failed, Cancelled };
+
+    Job(QString title, QObject* parent);
+    ~Job() override; ///< Asks the work to stop; does not wait for it.
+
+    [[nodiscard]] const QString& title() const { return m_title; }
+    [[nodiscard]] const QString& step() const { return m_step; }
+    [[nodiscard]] double fraction() const { return m_fraction; }
+    [[nodiscard]] State state() const { return m_state; }
+    [[nodiscard]] const QString& failure() const { return m_failure; }
+    [[nodiscard]] double elapsedSeconds() const;
+    /// Estimate from the fraction done so far; negative while unknown.
+    [[nodiscard]] double etaSeconds() const;
+    [[nodiscard]] std::stop_token stopToken() const { return m_stop.get_token(); }
+
+public Q_SLOTS:
+    /// Asks the work to stop. finished() still follows, with Errc::Cancelled.
+    void cancel() { m_stop.request_stop(); }
+
+Q_SIGNALS:
+    /// At most 30 times a second.
+    void progressed(double fraction, const QString& step);
+    /// Exactly once, after the result was delivered.
+    void finished();
+
+private:
+    friend class JobRunner;
+    void setProgress(double fraction, const QString& step);
+    void finish(const std::optional<Error>& error);
+
+    QString m_title;
+    QString m_step;
+    QString m_failure;
+    double m_fraction = 0;
+    double m_seconds = 0;
+    State m_state = State::Running;
+    QElapsedTimer m_clock;
+    std::stop_source m_stop;
+};
+
+/// Runs backend functions on a thread pool and brings their results back.
+///
+/// Everything public is for the GUI thread. The work runs on a pool thread, sees only what it captured by value, and
+/// never touches a QObject.
+class JobRunner : public QObject {
+    Q_OBJECT
+
+public:
+    explicit JobRunner(QObject* parent = nullptr);
+    ~JobRunner() override; ///< Stops every job and waits for the pool to drain.
+
+    /// Starts `work`; calls `done` with its result in the GUI thread, unless `receiver` was deleted meanwhile.
+    /// An exception that escapes `work` arrives as Errc::Internal. The job deletes itself after finished().
+    template <class T>
+    Job* start(QString title, std::function<Result<T>(const JobContext&)> work, QObject* receiver,
+               std::function<void(Result<T>)> done)
+    {
+        auto result = std::make_shared<std::optional<Result<T>>>();
+        QPointer<QObject> target(receiver);
+        return launch(
+            std::move(title),
+            [result, work = std::move(work)](const JobContext& context) -> std::optional<Error> {
+                result->emplace(guarded<T>(work, context));
+                return **result ? std::nullopt : std::optional<Error>((*result)->error());
+            },
+            [result, target, done = std::move(done)] {
+                if (target) {
+                    done(std::move(**result));
+                }
+            });
+    }
+
+    [[nodiscard]] qsizetype runningJobs() const { return m_running; }
+
+Q_SIGNALS:
+    void jobStarted(rankwise::bridge::Job* job);
+
+private:
+    template <class T>
+    static Result<T> guarded(const std::function<Result<T>(const JobContext&)>& work, const JobContext& context)
+    {
+        try {
+            return work(context);
+        } catch (const std::exception& error) {
+            return fail(Errc::Internal, error.what());
+        }
+    }
+    Job* launch(QString title, std::function<std::optional<Error>(const JobContext&)> body,
+                std::function<void()> deliver);
+
+    QThreadPool m_pool;
+    qsizetype m_running = 0;
+};
+
+} // namespace rankwise::bridge

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "widgets/bridge/run_record.h"
+
+#include "widgets/bridge/text.h"
+
+#include <nlohmann/json.hpp>
+
+#include <QCoreApplication>
+#include <QStringList>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace rankwise::bridge {
+
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+template <class Visit> void forEachColumn(StepColumns& a, Visit&& visit)
+{
+    for (std::vector<double>* column : { &a.step, &a.time, &a.loss, &a.total, &a.lr, &a.gradNorm, &a.samplesPerSecond,
+                                         &a.loadSeconds, &a.computeSeconds }) {
+        visit(*column);
+    }
+    for (auto& [name, column] : a.aux) {
+        visit(column);
+    }
+}
+
+const LayerTable& noLayers()
+{
+    static const LayerTable kNone;
+    return kNone;
+}
+
+QString say(const char* text)
+{
+    return QCoreApplication::translate("RunAlarms", text);
+}
+
+/// Ranks that can move but do not: the same mean in every layer over the last digests, away from capacity and 1.
+std::optional<RunAlarm> stuckRanks(const RunRecord& record)
+{
+    constexpr std::size_t kWindow = 8;
+    const std::string method = record.method();
+    if (record.digests.size() < kWindow || (method != "lora_sp" && method != "adalora")) {
+        return std::nullopt;
+    }
+    const data::RunDigest& last = *record.digests.back();
+    for (std::size_t back = 1; back < kWindow; ++back) {
+        const data::RunDigest& earlier = *record.digests[record.digests.size() - 1 - back];
+        if (earlier.rank.size() != last.rank.size()) {
+            return std::nullopt;
+        }
+        for (std::size_t i = 0; i < last.rank.size(); ++i) {
+            if (std::abs(last.rank[i] - earlier.rank[i]) > 1e-9) {
+                return std::nullopt;
+            }
+        }
+    }
+    return RunAlarm { RunAlarm::Kind::StuckRanks, last.step,
+                      say("No active rank moved over the last %1 digests: the selection does not adapt.").arg(kWindow) };
+}
+
+std::optional<RunAlarm> deadExpert(const RunRecord& record)
+{
+    constexpr double kDead = 1e-4;
+    if (record.digests.size() < 2) {
+        return std::nullopt;
+    }
+    const data::RunDigest& last = *record.digests.back();
+    const data::RunDigest& before = *record.digests[record.digests.size() - 2];
+    const LayerTable& layers = record.layersOf(last);
+    int dead = 0;
+    QString first;
+    for (std::size_t i = 0; i < last.shares.size() && i < before.shares.size(); ++i) {
+        for (std::size_t e = 0; e < last.shares[i].size() && e < before.shares[i].size(); ++e) {
+            if (last.shares[i][e] < kDead && before.shares[i][e] < kDead) {
+                if (++dead == 1 && i < layers.size()) {
+                    first = QStringLiteral("%1 #%2").arg(shortLayerName(layers[i].path)).arg(e);
+                }
+            }
+        }
+    }
+    if (dead == 0) {
+        return std::nullopt;
+    }
+    return RunAlarm { RunAlarm::Kind::DeadExpert, last.step,
+                      say("%1 experts get under 0.01 % of the routing, the first is %2.").arg(dead).arg(first) };
+}
+
+std::optional<RunAlarm> notFinite(const RunRecord& record)
+{
+    for (std::size_t i = 0; i < record.steps.size(); ++i) {
+        if (!std::isfinite(record.steps.loss[i]) || !std::isfinite(record.steps.gradNorm[i])) {
+            return RunAlarm { RunAlarm::Kind::NotFinite, static_cast<std::int64_t>(record.steps.step[i]),
+                              say("The loss or the gradient norm is not finite from step %1 on.")
+                                  .arg(static_cast<qint64>(record.steps.step[i])) };
+        }
+    }
+    if (record.status && record.status->error && record.status->error->code == Errc::NotFinite) {
+        return RunAlarm { RunAlarm::Kind::NotFinite, record.status->step, toQString(record.status->error->message) };
+    }
+    return std::nullopt;
+}
+
+std::optional<RunAlarm> starvingLoader(const RunRecord& record)
+{
+    constexpr std::size_t kWindow = 20;
+    const std::size_t n = record.steps.size();
+    if (n < kWindow) {
+        return std::nullopt;
+    }
+    double load = 0;
+    double compute = 0;
+    for (std::size_t i = n - kWindow; i < n; ++i) {
+        load += record.steps.loadSeconds[i];
+        compute += record.steps.computeSeconds[i];
+    }
+    if (load <= compute) {
+        return std::nullopt;
+    }
+    return RunAlarm { RunAlarm::Kind::StarvingLoader, static_cast<std::int64_t>(record.steps.step[n - 1]),
+                      say("Over the last %1 steps waiting for data took %2 % of the time.")
+                          .arg(kWindow)
+                          .arg(100 * load / (load + compute), 0, 'f', 0) };
+}
+
+} // namespace
+
+void StepColumns::add(const data::RunStep& row)
+{
+    const std::size_t before = step.size();
+    step.push_back(static_cast<double>(row.step));
+    time.push_back(row.time);
+    loss.push_back(row.loss);
+    total.push_back(row.total);
+    lr.push_back(row.lr);
+    gradNorm.push_back(row.gradNorm);
+    samplesPerSecond.push_back(row.samplesPerSecond);
+    loadSeconds.push_back(row.loadSeconds);
+    computeSeconds.push_back(row.computeSeconds);
+    for (const auto& [name, value] : row.aux) {
+        std::vector<double>& column = aux[name];
+        column.resize(before, kNaN);
+        column.push_back(value);
+    }
+    for (auto& [name, column] : aux) {
+        column.resize(before + 1, kNaN);
+    }
+}
+
+void StepColumns::append(const StepColumns& more)
+{
+    const std::size_t before = size();
+    const auto join = [](std::vector<double>& to, const std::vector<double>& from) {
+        to.insert(to.end(), from.begin(), from.end());
+    };
+    join(step, more.step);
+    join(time, more.time);
+    join(loss, more.loss);
+    join(total, more.total);
+    join(lr, more.lr);
+    join(gradNorm, more.gradNorm);
+    join(samplesPerSecond, more.samplesPerSecond);
+    join(loadSeconds, more.loadSeconds);
+    join(computeSeconds, more.computeSeconds);
+    for (const auto& [name, column] : more.aux) {
+        std::vector<double>& own = aux[name];
+        own.resize(before, kNaN);
+        join(own, column);
+    }
+    for (auto& [name, column] : aux) {
+        column.resize(size(), kNaN);
+    }
+}
+
+void StepColumns::cutAbove(std::int64_t lastStep)
+{
+    std::size_t keep = step.size();
+    while (keep > 0 && step[keep - 1] > static_cast<double>(lastStep)) {
+        --keep;
+    }
+    forEachColumn(*this, [keep](std::vector<double>& column) { column.resize(std::min(keep, column.size())); });
+}
+
+const LayerTable& RunRecord::layersOf(const data::RunDigest& digest) const
+{
+    const auto found = tables.find(digest.table);
+    return found == tables.end() ? noLayers() : found->second;
+}
+
+const LayerTable& RunRecord::layers() const
+{
+    if (!digests.empty()) {
+        return layersOf(*digests.back());
+    }
+    return tables.empty() ? noLayers() : tables.rbegin()->second;
+}
+
+DigestPtr RunRecord::digestAt(std::int64_t step) const
+{
+    if (digests.empty() || step < 0) {
+        return digests.empty() ? nullptr : digests.back();
+    }
+    const auto after = std::upper_bound(digests.begin(), digests.end(), step,
+                                        [](std::int64_t s, const DigestPtr& digest) { return s < digest->step; });
+    return after == digests.begin() ? nullptr : *std::prev(after);
+}
+
+std::string RunRecord::method() const
+{
+    if (!run) {
+        return {};
+    }
+    const auto found = run->find("method");
+    if (found == run->end() || !found->is_object()) {
+        return {};
+    }
+    const auto type = found->find("type");
+    return type != found->end() && type->is_string() ? type->get<std::string>() : std::string();
+}
+
+std::optional<double> RunRecord::parameter(const std::string& name) const
+{
+    for (auto event = events.rbegin(); event != events.rend(); ++event) {
+        if (event->kind == "set" && event->fields.value("name", std::string()) == name
+            && event->fields.contains("value") && event->fields["value"].is_number()) {
+            return event->fields["value"].get<double>();
+        }
+    }
+    if (run) {
+        const auto found = run->find("method");
+        if (found != run->end() && found->is_object() && found->contains(name) && (*found)[name].is_number()) {
+            return (*found)[name].get<double>();
+        }
+    }
+    return std::nullopt;
+}
+
+std::vector<RunAlarm> findAlarms(const RunRecord& record)
+{
+    std::vector<RunAlarm> alarms;
+    for (const auto& find : { notFinite, stuckRanks, deadExpert, starvingLoader }) {
+        if (auto alarm = find(record)) {
+            alarms.push_back(std::move(*alarm));
+        }
+    }
+    return alarms;
+}
+
+QString shortLayerName(const std::string& path)
+{
+    QStringList parts = toQString(path).split(QLatin1Char('.'));
+    parts.erase(std::remove_if(parts.begin(), parts.end(),
+                               [](const QString& part) {
+                                   static const QStringList kNoise { QStringLiteral("model"),
+                                                                     QStringLiteral("base_model"),
+                                                                     QStringLiteral("vlm_with_expert") };
+                                   return kNoise.contains(part);
+                               }),
+                parts.end());
+    while (parts.size() > 4) {
+        parts.removeFirst();
+    }
+    return parts.join(QLatin1Char('.'));
+}
+
+QString groupName(std::int64_t group)
+{
+    switch (group) {
+    case 0: return QCoreApplication::translate("Groups", "vision");
+    case 1: return QCoreApplication::translate("Groups", "language");
+    case 2: return QCoreApplication::translate("Groups", "action");
+    default: return QCoreApplication::translate("Groups", "projection");
+    }
+}
+
+} // namespace rankwise::bridge
