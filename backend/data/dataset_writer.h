@@ -8,6 +8,7 @@
 
 #include "backend/base/result.h"
 #include "backend/data/dataset_info.h"
+#include "backend/data/frame_view.h"
 #include "backend/data/statistics.h"
 
 #include <cstddef>
@@ -46,41 +47,6 @@ struct DatasetSpec {
 [[nodiscard]] Feature scalarFeature(std::string key, FeatureType type);
 [[nodiscard]] Feature cameraFeature(std::string key, FeatureType type, std::int64_t height, std::int64_t width,
                                     std::int64_t channels = 3);
-
-/// One frame, borrowed: the memory must live until addFrame() returns. Values are converted to the feature's type when
-/// that loses nothing but float precision.
-class FrameView {
-public:
-    FrameView& floats(std::string_view key, std::span<const float> values);
-    FrameView& doubles(std::string_view key, std::span<const double> values);
-    FrameView& integers(std::string_view key, std::span<const std::int64_t> values);
-    FrameView& number(std::string_view key, double value);
-    FrameView& integer(std::string_view key, std::int64_t value);
-    FrameView& boolean(std::string_view key, bool value);
-    FrameView& text(std::string_view key, std::string_view value);
-    /// [H, W, C] uint8.
-    FrameView& image(std::string_view key, std::span<const std::uint8_t> pixels);
-    /// Any numeric feature in its own type.
-    FrameView& raw(std::string_view key, std::span<const std::byte> bytes);
-    /// Instruction of this frame where it differs from the episode's.
-    FrameView& task(std::string_view text);
-    void clear();
-
-    struct Value {
-        enum class Kind : std::uint8_t { Floats, Doubles, Integers, Double, Integer, Bool, Text, Pixels, Raw };
-        std::string_view key;
-        Kind kind = Kind::Raw;
-        std::span<const std::byte> bytes;
-        double real = 0;
-        std::int64_t integer = 0;
-    };
-    [[nodiscard]] std::span<const Value> values() const { return m_values; }
-    [[nodiscard]] std::string_view taskText() const { return m_task; }
-
-private:
-    std::vector<Value> m_values;
-    std::string_view m_task;
-};
 
 /// What finishEpisode() reports.
 struct EpisodeReceipt {
