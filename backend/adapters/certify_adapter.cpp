@@ -209,8 +209,10 @@ void judgeForward(Case& c, bool reference, bool fused, bool unionSlicing, const 
 
     const Json& expected = c.json.at("losses");
     for (const auto& [theirs, ours] : lossNames()) {
+        // Which of tied vectors survive is arbitrary in the reference, and its balance loss depends on it.
+        const bool vague = ties && reference && theirs == "balance";
         c.compareNumber(label + "loss." + theirs, losses.at(ours).to(at::kDouble).item<double>(),
-                        numberOf(expected.at(theirs)), tolerance, tolerance * 0.1);
+                        numberOf(expected.at(theirs)), vague ? 2e-2 : tolerance, tolerance * 0.1);
     }
     if (!fused) {
         const LoraSpLayer::Record& seen = bench.layer->lastRecord();
@@ -697,6 +699,11 @@ Result<void> judgeInit(Case& c)
                       c.tensor(module.path + ".true_update"), 2e-5, 1e-5);
         }
     }
+    std::vector<PeftModule> initial;
+    if (std::filesystem::exists(folder / "initial")) {  // A0 and B0 of the case are those after training
+        RW_TRY(PeftFolder stored, readPeftFolder(folder / "initial"));
+        initial = std::move(stored.modules);
+    }
     for (const auto& [name, tensor] : c.tensors) {
         if (!name.ends_with(".A0") || !c.has(name.substr(0, name.size() - 3) + ".W_after_init")) {
             continue;
@@ -707,6 +714,9 @@ Result<void> judgeInit(Case& c)
         module.path = path;
         module.a = tensor;
         module.b = c.tensor(path + ".B0");
+        if (const auto stored = std::ranges::find(initial, path, &PeftModule::path); stored != initial.end()) {
+            module = *stored;
+        }
         module.scale = report.at("scaling").get<double>();
         const double allowed = report.value("init_error", 0.0) * 1.5 + 1e-5;
         c.compare(path + ".W", c.tensor(path + ".W_after_init") + peftDelta(module, at::kFloat), c.tensor(path + ".W"),
@@ -834,11 +844,20 @@ Result<void> judgeMalformed(Case& c)
 {
     const std::filesystem::path root = c.file.parent_path();
     RW_TRY(const PeftFolder intact, readPeftFolder(root / "_ok"));
+    RW_TRY(const TensorMap base, baseWeights(root));
     const std::set<std::string> harmless { "float16", "bfloat16", "mixed_dtypes" };   // rounded factors
     const std::set<std::string> configured { "alpha_zero", "alpha_float" };          // another scale, as asked for
     for (const Json& row : c.json.at("cases")) {
         const std::string folder = row.at("folder").get<std::string>();
-        const auto opened = readPeftFolder(root / folder);
+        auto opened = readPeftFolder(root / folder);
+        for (std::size_t i = 0; opened && i < opened->modules.size(); ++i) {
+            const auto weight = base.find(opened->modules[i].path + ".weight");
+            if (weight == base.end()) {
+                opened = fail(Errc::TensorNotFound, "the base has no such module", opened->modules[i].path);
+            } else if (auto merged = peftMergedWeight(opened->modules[i], weight->second); !merged) {
+                opened = tl::unexpected(std::move(merged).error());
+            }
+        }
         if (row.at("peft") == "raises") {
             c.require(folder, !opened, "PEFT refuses it, we open it");
             continue;
@@ -971,8 +990,9 @@ Result<void> judgeMixture(Case& c)
         LoraSpLayer* layers[] = { &layer };
         const auto losses = loraSpLosses(layers, options);
         const Json& report = c.json.at("report").at("weighted");
+        // The released code rounds the fractions f_e to single precision.
         c.compareNumber(label + "balance", losses.at("balance").item<double>(), report.at("balance").get<double>(),
-                        tolerance);
+                        std::max(tolerance, 1e-7));
         c.compareNumber(label + "z", losses.at("z").item<double>(), report.at("z").get<double>(), tolerance);
         const at::Tensor total
             = (y * c.tensor("dy")).sum() + 1e-2 * losses.at("balance") + 1e-3 * losses.at("z");

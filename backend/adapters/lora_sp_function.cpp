@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/adapters/lora_sp_function.h"
 
+#include <optional>
+#include <vector>
+
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -70,10 +73,12 @@ Run runForward(const at::Tensor& logits, const at::Tensor& w2, const at::Tensor&
 
 struct SelectNode : torch::autograd::Function<SelectNode> {
     static torch::autograd::variable_list forward(torch::autograd::AutogradContext* context, const at::Tensor& logits,
-                                                  const at::Tensor& w2, const at::Tensor& projected,
-                                                  const at::Tensor& valid, double eta, int64_t map,
+                                                  const at::Tensor& w2, const std::optional<at::Tensor>& product,
+                                                  const std::optional<at::Tensor>& mask, double eta, int64_t map,
                                                   LoraSpStatistics* statistics, at::Tensor* top)
     {
+        const at::Tensor projected = product.value_or(at::Tensor());
+        const at::Tensor valid = mask.value_or(at::Tensor());
         const auto scoreMap = static_cast<ScoreMap>(map);
         const Run run = logits.scalar_type() == at::kDouble
             ? runForward<double>(logits, w2, projected, valid, eta, scoreMap, *statistics)
@@ -146,8 +151,9 @@ std::pair<at::Tensor, at::Tensor> selectAndMask(const at::Tensor& logits, const 
                                                 const at::Tensor& projected, const at::Tensor& valid, double eta,
                                                 ScoreMap map, LoraSpStatistics& statistics, at::Tensor& top)
 {
-    const auto outputs
-        = SelectNode::apply(logits, w2, projected, valid, eta, static_cast<std::int64_t>(map), &statistics, &top);
+    const auto given = [](const at::Tensor& t) { return t.defined() ? std::optional<at::Tensor>(t) : std::nullopt; };
+    const auto outputs = SelectNode::apply(logits, w2, given(projected), given(valid), eta,
+                                           static_cast<std::int64_t>(map), &statistics, &top);
     return { outputs[0], outputs[1] };
 }
 

@@ -477,7 +477,8 @@ void LoraSpLayer::recordLosses(const at::Tensor& logits, const at::Tensor& gates
         const std::int64_t bank = s.size(1);
         const at::Tensor top = at::bincount(q.detach().argmax(-1), {}, bank).to(q.scalar_type());
         const at::Tensor n = at::full({}, static_cast<double>(std::max<std::int64_t>(call.tokens, 1)), q.options());
-        const at::Tensor balance = ((top / n) * q.mean(0)).sum() * static_cast<double>(bank);
+        const at::Tensor fractions = (top.to(at::kFloat) / n.to(at::kFloat)).to(q.scalar_type());  // single there
+        const at::Tensor balance = (fractions * q.mean(0)).sum() * static_cast<double>(bank);
         const at::Tensor z = at::logsumexp(s, -1).clamp(-1, 10).log1p().sum();
         call.sums = at::stack({ spectral, z, balance * n });
         call.top = top;

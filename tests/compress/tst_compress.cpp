@@ -1,0 +1,252 @@
+// Compression: golden cases of PARA, discovered in the golden directory, and properties.
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/adapters/peft_folder.h"
+#include "backend/compress/certify_para.h"
+#include "backend/compress/para.h"
+#include "backend/tensor/tensor_file.h"
+
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include <unistd.h>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace rankwise::compress {
+namespace {
+
+std::filesystem::path goldenRoot()
+{
+    const char* folder = std::getenv("RANKWISE_GOLDEN_DIR");
+    return std::filesystem::path(folder ? folder : RANKWISE_TEST_DATA "/golden") / "adapters" / "para";
+}
+
+/// A folder of its own, removed at the end.
+struct Scratch {
+    std::filesystem::path path;
+
+    Scratch()
+    {
+        static int count = 0;
+        path = std::filesystem::temp_directory_path()
+            / ("rankwise-compress-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+        std::filesystem::create_directories(path);
+    }
+    ~Scratch()
+    {
+        std::error_code ignored;
+        std::filesystem::remove_all(path, ignored);
+    }
+};
+
+class GoldenCase : public ::testing::Test {
+public:
+    explicit GoldenCase(std::filesystem::path file)
+        : m_file(std::move(file))
+    {
+    }
+
+    void TestBody() override
+    {
+        const Scratch scratch;
+        models::CertifyOptions options;
+        const char* scale = std::getenv("RANKWISE_TOLERANCE_SCALE");
+        options.toleranceScale = scale ? std::stod(scale) : 1;
+        const auto report = certifyParaCase(m_file, scratch.path, options);
+        ASSERT_TRUE(report.has_value()) << report.error().describe();
+        EXPECT_FALSE(report->rows.empty()) << m_file;
+        for (const models::CertifyRow& row : report->rows) {
+            EXPECT_TRUE(row.passed) << row.name << ": difference " << row.difference << ", allowed " << row.tolerance
+                                    << ", peak " << row.peak << " " << row.note;
+        }
+    }
+
+private:
+    std::filesystem::path m_file;
+};
+
+TEST(Golden, casesAreFound)
+{
+    const auto cases = paraCases(goldenRoot());
+    ASSERT_TRUE(cases.has_value()) << cases.error().describe();
+}
+
+/// One test for each case file.
+[[maybe_unused]] const bool kRegistered = [] {
+    const auto cases = paraCases(goldenRoot());
+    for (const std::filesystem::path& file : cases ? *cases : std::vector<std::filesystem::path> {}) {
+        std::string name = std::filesystem::relative(file, goldenRoot()).string();
+        for (char& c : name) {
+            c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+        }
+        ::testing::RegisterTest("ParaCase", name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                                [file]() -> ::testing::Test* { return new GoldenCase(file); });
+    }
+    return true;
+}();
+
+at::Tensor random(std::int64_t rows, std::int64_t columns, std::uint64_t seed)
+{
+    at::Tensor values = at::empty({ rows, columns }, at::TensorOptions().dtype(at::kDouble));
+    return values.normal_(0, 1, at::detail::createCPUGenerator(seed));
+}
+
+std::vector<ParaModule> someModules()
+{
+    return { { "a.q", random(8, 20, 1), random(30, 8, 2), 2.0, "vlm" },
+             { "b.q", random(8, 16, 3), random(12, 8, 4) * 0.1, -0.5, "expert" },
+             { "c.up", random(4, 3, 5), random(40, 4, 6), 1.0, "proj" } };
+}
+
+TEST(Para, energyIsMonotoneInTheBudget)
+{
+    const auto spectra = decomposeUpdates(someModules());
+    ASSERT_TRUE(spectra.has_value());
+    double before = 0;
+    for (const double gamma : { 0.1, 0.2, 0.4, 0.6, 0.8, 1.0 }) {
+        const auto choice = chooseRanks(*spectra, { .kind = ParaPolicy::Kind::Gamma, .value = gamma });
+        ASSERT_TRUE(choice.has_value());
+        EXPECT_GE(choice->keptEnergy, before);
+        before = choice->keptEnergy;
+    }
+    EXPECT_NEAR(before, 1, 1e-12);
+}
+
+TEST(Para, errorIsTheDroppedEnergy)
+{
+    const auto modules = someModules();
+    const auto spectra = decomposeUpdates(modules);
+    ASSERT_TRUE(spectra.has_value());
+    const auto choice = chooseRanks(*spectra, { .kind = ParaPolicy::Kind::RankTotal, .value = 7 });
+    ASSERT_TRUE(choice.has_value());
+    EXPECT_EQ(choice->totalRank, 7);
+    double dropped = 0;
+    double total = 0;
+    for (std::size_t i = 0; i < modules.size(); ++i) {
+        const at::Tensor dense = at::mm(modules[i].b, modules[i].a) * modules[i].scale;
+        const at::Tensor cut = truncatedUpdate((*spectra)[i], choice->ranks.at(modules[i].path));
+        dropped += (dense - cut).pow(2).sum().item<double>();
+        total += dense.pow(2).sum().item<double>();
+    }
+    EXPECT_NEAR(choice->relativeError, std::sqrt(dropped / total), 1e-9);
+}
+
+TEST(Para, thresholdKeepsWhatReachesIt)
+{
+    const auto spectra = decomposeUpdates(someModules());
+    ASSERT_TRUE(spectra.has_value());
+    const auto choice = chooseRanks(*spectra, { .kind = ParaPolicy::Kind::Threshold, .value = 10 });
+    ASSERT_TRUE(choice.has_value());
+    for (const ParaSpectrum& s : *spectra) {
+        std::int64_t expected = 0;
+        for (std::size_t j = 0; j < s.sigma.size(); ++j) {
+            expected += s.scaled(j) >= 10 ? 1 : 0;
+        }
+        EXPECT_EQ(choice->ranks.at(s.path), expected);
+    }
+}
+
+TEST(Para, minimumRankAndGroups)
+{
+    const auto spectra = decomposeUpdates(someModules());
+    ASSERT_TRUE(spectra.has_value());
+    ParaPolicy policy { .kind = ParaPolicy::Kind::RankTotal, .value = 2, .minimumRank = 1 };
+    const auto choice = chooseRanks(*spectra, policy);
+    ASSERT_TRUE(choice.has_value());
+    for (const auto& [path, rank] : choice->ranks) {
+        EXPECT_GE(rank, 1) << path;
+    }
+    policy = { .kind = ParaPolicy::Kind::Groups, .groups = { { "vlm", 0.5 } } };
+    const auto missing = chooseRanks(*spectra, policy);
+    ASSERT_FALSE(missing.has_value());
+    EXPECT_EQ(missing.error().code, Errc::FieldInvalid);
+    policy.groups = { { "vlm", 0.5 }, { "expert", 0.25 }, { "proj", 1.0 } };
+    const auto grouped = chooseRanks(*spectra, policy);
+    ASSERT_TRUE(grouped.has_value());
+    EXPECT_EQ(grouped->ranks.at("a.q"), 4);
+    EXPECT_EQ(grouped->ranks.at("b.q"), 2);
+    EXPECT_EQ(grouped->ranks.at("c.up"), 3);  // only as many values as its width
+}
+
+TEST(Para, refusesWhatIsNotFinite)
+{
+    auto modules = someModules();
+    modules[1].a.select(0, 0).fill_(std::nan(""));
+    const auto spectra = decomposeUpdates(modules);
+    ASSERT_FALSE(spectra.has_value());
+    EXPECT_EQ(spectra.error().code, Errc::NotFinite);
+    EXPECT_EQ(spectra.error().subject, "b.q");
+}
+
+TEST(Para, stops)
+{
+    std::stop_source source;
+    source.request_stop();
+    const auto spectra = decomposeUpdates(someModules(), { source.get_token(), {} });
+    ASSERT_FALSE(spectra.has_value());
+    EXPECT_EQ(spectra.error().code, Errc::Cancelled);
+}
+
+TEST(Para, refusesDoraAndKeepsOutputsWhole)
+{
+    const Scratch scratch;
+    const std::filesystem::path peft = goldenRoot().parent_path() / "peft";
+    const auto dora = compressAdapter(peft / "dora", scratch.path / "dora", {});
+    ASSERT_FALSE(dora.has_value());
+    EXPECT_EQ(dora.error().code, Errc::Unsupported);
+    EXPECT_FALSE(std::filesystem::exists(scratch.path / "dora"));
+
+    ASSERT_TRUE(compressAdapter(peft / "lora_r16", scratch.path / "child", {}).has_value());
+    const auto again = compressAdapter(peft / "lora_r16", scratch.path / "child", {});
+    ASSERT_FALSE(again.has_value());
+    EXPECT_EQ(again.error().code, Errc::AlreadyExists);
+}
+
+TEST(Para, folderIsByteReproducible)
+{
+    const Scratch scratch;
+    const std::filesystem::path input = goldenRoot().parent_path() / "peft" / "lora_r16";
+    ASSERT_TRUE(compressAdapter(input, scratch.path / "one", {}).has_value());
+    ASSERT_TRUE(compressAdapter(input, scratch.path / "two", {}).has_value());
+    const auto one = tensor::loadTensors(scratch.path / "one" / "adapter_model.safetensors");
+    const auto two = tensor::loadTensors(scratch.path / "two" / "adapter_model.safetensors");
+    ASSERT_TRUE(one && two);
+    ASSERT_EQ(one->size(), two->size());
+    for (const auto& [name, values] : *one) {
+        EXPECT_TRUE(values.equal(two->at(name))) << name;
+    }
+}
+
+TEST(Para, convertsAdaptersThatChangedTheBase)
+{
+    const Scratch scratch;
+    const std::filesystem::path folder = goldenRoot().parent_path() / "peft" / "init_pissa";
+    const auto refused = compressAdapter(folder / "trained", scratch.path / "alone", {});
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, Errc::Unsupported);
+    ParaOptions options;
+    options.policy = { .kind = ParaPolicy::Kind::Energy, .value = 1 };
+    options.initialAdapter = folder / "initial";
+    const auto receipt = compressAdapter(folder / "trained", scratch.path / "child", options);
+    ASSERT_TRUE(receipt.has_value()) << receipt.error().describe();
+    const auto child = adapters::readPeftFolder(scratch.path / "child");
+    const auto golden = tensor::loadTensors(folder / "golden.safetensors");
+    ASSERT_TRUE(child && golden);
+    for (const adapters::PeftModule& module : child->modules) {
+        const at::Tensor expected = golden->at(module.path + ".true_update");
+        const at::Tensor delta = adapters::peftDelta(module, at::kFloat);
+        EXPECT_LT((delta - expected).abs().max().item<double>(), 2e-5) << module.path;
+    }
+}
+
+}  // namespace
+}  // namespace rankwise::compress
