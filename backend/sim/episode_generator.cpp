@@ -3,6 +3,7 @@
 
 #include "backend/base/worker_thread.h"
 #include "backend/sim/random.h"
+#include "backend/sim/task.h"
 
 #include <algorithm>
 #include <chrono>
@@ -251,25 +252,46 @@ Result<Episode> rollExpert(Environment& environment, Expert& expert, std::uint64
     return episode;
 }
 
-Result<GeneratorSummary> generateEpisodes(const GeneratorOptions& options, const JobContext& job,
-                                          const EpisodeSink& sink)
+Result<void> checkOptions(const GeneratorOptions& options)
 {
     if (options.episodes < 1) {
         return fail(Errc::FieldInvalid, "at least one episode is needed", "episodes");
     }
+    if (options.settleSteps < 0) {
+        return fail(Errc::FieldInvalid, "a number of steps is not negative", "settleSteps");
+    }
+    const Disturbance& d = options.disturbance;
+    for (const double value : { d.share, d.sigma, d.sigmaWrist, d.floor, d.reach }) {
+        if (!(value >= 0 && value <= 10)) {
+            return fail(Errc::FieldInvalid, "the numbers of a disturbance go from 0 to 10", "disturbance");
+        }
+    }
+    if (!(d.correlation >= 0 && d.correlation < 1)) {
+        return fail(Errc::FieldInvalid, "a correlation goes from 0 to below 1", "disturbance");
+    }
+    for (std::size_t i = 0; i < options.tasks.size(); ++i) {
+        if (std::count(options.tasks.begin(), options.tasks.end(), options.tasks[i]) > 1) {
+            return fail(Errc::FieldInvalid, "a task named twice", options.tasks[i]);
+        }
+        if (findTask(options.tasks[i]) == nullptr) {
+            // The environment's error lists the tasks there are.
+            return Environment::create(options.tasks[i], options.environment).map([](const auto&) {});
+        }
+    }
+    return {};
+}
+
+Result<GeneratorSummary> generateEpisodes(const GeneratorOptions& options, const JobContext& job,
+                                          const EpisodeSink& sink)
+{
+    RW_TRY_VOID(checkOptions(options));
     GeneratorOptions resolved = options;
     if (resolved.tasks.empty()) {
         resolved.tasks = taskNames();
     }
-    for (const std::string& task : resolved.tasks) {
-        if (std::count(resolved.tasks.begin(), resolved.tasks.end(), task) > 1) {
-            return fail(Errc::FieldInvalid, "a task named twice", task);
-        }
-        // Says at once what the workers would find out later.
-        RW_TRY(const auto environment, Environment::create(task, resolved.environment));
-    }
     const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    const int threads = std::clamp(resolved.threads == 0 ? processors : resolved.threads, 1, 256);
+    const int natural = resolved.width > 0 ? 1 : processors;
+    const int threads = std::clamp(resolved.threads == 0 ? natural : resolved.threads, 1, 256);
     Generator generator(resolved, threads);
     return generator.run(job, sink);
 }

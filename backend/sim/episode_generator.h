@@ -26,7 +26,9 @@ struct GeneratorOptions {
     bool labels = false; ///< Fill EpisodeFrame::labels.
     EnvironmentOptions environment;
     int settleSteps = 0; ///< Frames that go on after success.
-    int threads = 0;     ///< 0: as many as processors. Changes speed only: episodes and their order stay the same.
+    /// Changes speed only: episodes and their order stay the same. 0: one with images, else one a processor; threads
+    /// share the one rasterizer that software rendering has in a process, so that more of them gain nothing there.
+    int threads = 0;
 };
 
 /// The state before an action, and the action.
@@ -68,6 +70,9 @@ using EpisodeSink = std::function<Result<void>(Episode&& episode)>;
 /// Seed of attempt `attempt` of a task: what Environment::reset() gets.
 [[nodiscard]] std::uint64_t attemptSeed(std::uint64_t seed, std::string_view task, std::int64_t attempt);
 
+/// Whether generateEpisodes() would take them. Errors: FieldInvalid with the field. Thread: any.
+[[nodiscard]] Result<void> checkOptions(const GeneratorOptions& options);
+
 /// One attempt; success is that of the last frame. `environment` is reset with `seed`.
 /// Errors: NotFinite, DeviceFailed.
 [[nodiscard]] Result<Episode> rollExpert(Environment& environment, Expert& expert, std::uint64_t seed,
@@ -75,7 +80,7 @@ using EpisodeSink = std::function<Result<void>(Episode&& episode)>;
 
 /// Episodes of the tasks in turn (task 1, task 2, …, task 1, …); failed attempts are dropped and counted.
 /// Memory: about two episodes a thread.
-/// Errors: those of Environment::create() and rollExpert(), Cancelled, what `sink` returns,
+/// Errors: those of checkOptions(), Environment::create() and rollExpert(), Cancelled, what `sink` returns,
 ///         DataInvalid when an expert fails 20 attempts in a row.
 [[nodiscard]] Result<GeneratorSummary> generateEpisodes(const GeneratorOptions& options, const JobContext& job,
                                                         const EpisodeSink& sink);

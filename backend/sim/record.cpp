@@ -55,6 +55,7 @@ Result<void> writeEpisode(data::DatasetWriter& writer, const Episode& episode, c
 
 Result<RecordSummary> recordEpisodes(const RecordOptions& options, const JobContext& job)
 {
+    RW_TRY_VOID(checkOptions(options.generator));
     if (options.generator.width < 1) {
         return fail(Errc::FieldInvalid, "a dataset needs images; give their width and height", "width");
     }

@@ -3,11 +3,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/base/json.h"
 #include "backend/base/resources.h"
+#include "backend/data/dataset_reader.h"
 #include "backend/sim/arm_kinematics.h"
 #include "backend/sim/environment.h"
 #include "backend/sim/episode_generator.h"
 #include "backend/sim/expert.h"
 #include "backend/sim/random.h"
+#include "backend/sim/record.h"
 #include "backend/sim/task.h"
 
 #include <chrono>
@@ -35,10 +37,10 @@ constexpr int kDisturbedSeeds = 25;
 constexpr const char* kHashVariable = "RANKWISE_TST_SIM_HASH";
 
 /// Stops the test with the error's own words, which name missing packages.
-#define RW_VERIFY(expression)                                                                                         \
-    do {                                                                                                              \
-        const auto& rwVerified = (expression);                                                                        \
-        QVERIFY2(rwVerified.has_value(), rwVerified ? "" : rwVerified.error().describe().c_str());                    \
+#define RW_VERIFY(expression)                                                                                          \
+    do {                                                                                                               \
+        const auto& rwVerified = (expression);                                                                         \
+        QVERIFY2(rwVerified.has_value(), rwVerified ? "" : rwVerified.error().describe().c_str());                     \
     } while (false)
 
 std::unique_ptr<Environment> makeEnvironment(const std::string& task, const EnvironmentOptions& options = {})
@@ -180,6 +182,9 @@ private Q_SLOTS:
     void realTimeIsKept();
     void generatorGivesTheSameForAnyThreads();
     void generatorCountsAndStops();
+    void recordsDataset();
+    void recordingStopsWhole();
+    void recordingRefuses();
 };
 
 void TestSim::registryKnowsTheTasks()
@@ -900,6 +905,123 @@ void TestSim::generatorCountsAndStops()
     QVERIFY(!generateEpisodes(options, {}, [](Episode&&) -> Result<void> { return {}; }));
     options.tasks = { "juggle" };
     QVERIFY(!generateEpisodes(options, {}, [](Episode&&) -> Result<void> { return {}; }));
+}
+
+void TestSim::recordsDataset()
+{
+    QTemporaryDir folder;
+    RecordOptions options;
+    options.generator.tasks = { "press_button", "pick_place" };
+    options.generator.episodes = 2;
+    options.generator.seed = 7;
+    options.generator.width = 64;
+    options.generator.height = 48;
+    options.out = fs::path(folder.path().toStdString()) / "demos";
+    const auto summary = recordEpisodes(options, {});
+    RW_VERIFY(summary);
+    QCOMPARE(summary->generated.episodes, std::int64_t { 4 });
+
+    std::vector<Episode> expected;
+    RW_VERIFY(generateEpisodes(options.generator, {}, [&](Episode&& episode) -> Result<void> {
+        expected.push_back(std::move(episode));
+        return {};
+    }));
+
+    std::vector<Warning> warnings;
+    const auto opened = data::DatasetReader::open(options.out, { data::Verify::Frames }, warnings);
+    RW_VERIFY(opened);
+    const data::DatasetReader& reader = **opened;
+    QCOMPARE(reader.info().fps, std::int64_t { kControlHz });
+    QCOMPARE(reader.info().robotType, std::string("piper_sim"));
+    QCOMPARE(reader.frameCount(), summary->generated.frames);
+    QCOMPARE(reader.episodes().size(), std::size_t { 4 });
+    QCOMPARE(reader.info().find("observation.state")->names, makeEnvironment("open_pot")->description().stateNames);
+    QCOMPARE(reader.info().cameraKeys(),
+             (std::vector<std::string> { "observation.images.front", "observation.images.wrist" }));
+
+    const auto request = data::SampleRequest::forPolicy(reader.info().cameraKeys(), "observation.state", "action", 1);
+    for (std::size_t e = 0; e < expected.size(); ++e) {
+        const data::EpisodeInfo& row = reader.episodes()[e];
+        QCOMPARE(row.length, static_cast<std::int64_t>(expected[e].frames.size()));
+        QCOMPARE(row.tasks, std::vector<std::string> { expected[e].instruction });
+        for (const std::int64_t k : { std::int64_t { 0 }, row.length / 2, row.length - 1 }) {
+            const EpisodeFrame& frame = expected[e].frames[static_cast<std::size_t>(k)];
+            const auto sample = reader.sample(row.fromIndex + k, request);
+            RW_VERIFY(sample);
+            QCOMPARE(sample->task, expected[e].instruction);
+            const std::vector<float> state = sample->columns.find("observation.state")->second.floats();
+            const std::vector<float> action = sample->columns.find("action")->second.floats();
+            for (std::size_t j = 0; j < kActionSize; ++j) {
+                QCOMPARE(state[j], frame.state[j]);
+                QCOMPARE(action[j], static_cast<float>(frame.action[j]));
+            }
+            for (std::size_t c = 0; c < 2; ++c) {
+                const auto& stored = *sample->cameras.find(reader.info().cameraKeys()[c])->second.frames.front();
+                QCOMPARE(stored.pixels.size(), frame.images[c].rgb.size());
+                double difference = 0;
+                for (std::size_t i = 0; i < stored.pixels.size(); ++i) {
+                    difference += std::abs(static_cast<double>(stored.pixels[i]) - frame.images[c].rgb[i]);
+                }
+                difference /= static_cast<double>(stored.pixels.size());
+                QVERIFY2(difference < 6, qPrintable(QString("mean difference %1").arg(difference)));
+            }
+            const auto success = reader.column("next.success");
+            QVERIFY(success != nullptr);
+            QCOMPARE(static_cast<int>(success->bytes[static_cast<std::size_t>(row.fromIndex + k)]),
+                     k + 1 == row.length ? 1 : 0);
+        }
+    }
+
+    const auto again = recordEpisodes(options, {});
+    QVERIFY(!again);
+    QCOMPARE(again.error().code, Errc::AlreadyExists);
+}
+
+void TestSim::recordingStopsWhole()
+{
+    QTemporaryDir folder;
+    RecordOptions options;
+    options.generator.tasks = { "press_button" };
+    options.generator.episodes = 50;
+    options.generator.width = 32;
+    options.generator.height = 32;
+    options.out = fs::path(folder.path().toStdString()) / "demos";
+    std::stop_source stop;
+    JobContext job;
+    job.stop = stop.get_token();
+    job.progress = [&](double fraction, std::string_view) {
+        if (fraction > 0.05) {
+            stop.request_stop();
+        }
+    };
+    const auto stopped = recordEpisodes(options, job);
+    QVERIFY(!stopped);
+    QCOMPARE(stopped.error().code, Errc::Cancelled);
+    std::vector<Warning> warnings;
+    const auto opened = data::DatasetReader::open(options.out, { data::Verify::Frames }, warnings);
+    RW_VERIFY(opened);
+    QCOMPARE((*opened)->episodes().size(), std::size_t { 3 });
+}
+
+void TestSim::recordingRefuses()
+{
+    QTemporaryDir folder;
+    RecordOptions options;
+    options.out = fs::path(folder.path().toStdString()) / "demos";
+    options.generator.cameras = { "side" };
+    QVERIFY(!recordEpisodes(options, {}));
+    options.generator.cameras.clear();
+    options.generator.width = 63;
+    QVERIFY(!recordEpisodes(options, {}));
+    options.generator.width = 0;
+    QVERIFY(!recordEpisodes(options, {}));
+    options.generator.width = 64;
+    options.generator.tasks = { "juggle" };
+    QVERIFY(!recordEpisodes(options, {}));
+    options.generator.tasks = { "press_button" };
+    options.generator.episodes = 0;
+    QVERIFY(!recordEpisodes(options, {}));
+    QVERIFY(!fs::exists(options.out));
 }
 
 int main(int argc, char** argv)
