@@ -48,13 +48,16 @@ void removeOld(const data::RunPaths& paths, std::int64_t keep)
 
 Result<fs::path> writeCheckpoint(const data::RunPaths& paths, const adapters::AdaptationMethod& method,
                                  AdamW& optimizer, const TrainerState& state, const std::string& baseModel,
-                                 std::int64_t keep, const JobContext& job)
+                                 std::int64_t keep, const CheckpointExtras& extras, const JobContext& job)
 {
     const fs::path target = paths.checkpoint(state.step);
     RW_TRY(AtomicFolder folder, AtomicFolder::create(target));
     {
         const AdamW::AveragedScope averaged(optimizer);
         RW_TRY_VOID(method.save(folder.path(), baseModel));
+    }
+    if (extras) {
+        RW_TRY_VOID(extras(folder.path()));
     }
     RW_TRY_VOID(tensor::saveTensors(folder.path() / "trainer.safetensors", trainerTensors(method, optimizer), {}, job));
     Json names = Json::array();

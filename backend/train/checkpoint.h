@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -32,12 +33,16 @@ struct TrainerState {
     std::int64_t threads = 0;               ///< Of torch; another count may change the last bit.
 };
 
+/// Adds files to a checkpoint's folder before it appears.
+using CheckpointExtras = std::function<Result<void>(const std::filesystem::path& folder)>;
+
 /// Writes checkpoints/step-<step>, whole or not at all, and then removes the oldest ones beyond `keep` (0: keeps all).
 /// `baseModel` goes into adapter_config.json. Errors: those of AdaptationMethod::save(), DiskFull, IoFailed, Cancelled.
 [[nodiscard]] Result<std::filesystem::path> writeCheckpoint(const data::RunPaths& paths,
                                                             const adapters::AdaptationMethod& method, AdamW& optimizer,
                                                             const TrainerState& state, const std::string& baseModel,
-                                                            std::int64_t keep, const JobContext& job);
+                                                            std::int64_t keep, const CheckpointExtras& extras,
+                                                            const JobContext& job);
 
 /// The newest checkpoint whose files are what its manifest says; damaged ones are skipped with a warning.
 /// Nothing when there is none. Errors: Cancelled.

@@ -112,7 +112,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(const fs::path& folder, bool 
     std::error_code error;
     if (resume) {
         RW_TRY_VOID(data::readRunJson(paths));
-    } else if (fs::exists(paths.run(), error) || fs::exists(paths.events(), error)) {
+    } else if (fs::exists(paths.run(), error)) {
         return fail(Errc::AlreadyExists, "a run is there already; resume it or choose another folder", folder.string());
     }
     for (const fs::path& part : { folder, paths.control(), paths.snapshots(), paths.checkpoints() }) {
@@ -126,7 +126,9 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(const fs::path& folder, bool 
         return fail(Errc::AlreadyExists, "another worker is writing this run", folder.string());
     }
     removeLeftovers(paths);
-    RW_TRY(writer->m_size, wholeLines(writer->m_events, paths.events()));
+    if (resume) {
+        RW_TRY(writer->m_size, wholeLines(writer->m_events, paths.events()));
+    }
     if (::ftruncate(writer->m_events, static_cast<off_t>(writer->m_size)) != 0) {
         return failErrno(errno, "cut the torn end of", paths.events());
     }

@@ -24,7 +24,8 @@ class RunWriter {
 public:
     /// Opens `folder` for a new run (creating it) or, with `resume`, for going on with one that is there.
     ///
-    /// A torn end of events.jsonl is cut off, and leftovers of interrupted writes are removed.
+    /// A start that was refused before it wrote run.json counts as no run: its events are cleared. A torn end of
+    /// events.jsonl is cut off, and leftovers of interrupted writes are removed.
     /// Errors: AlreadyExists (a run is there and `resume` is false, or another worker is at it), FileNotFound (`resume`
     /// and no run), those of readRunJson(), IoFailed, DiskFull.
     [[nodiscard]] static Result<std::unique_ptr<RunWriter>> open(const std::filesystem::path& folder, bool resume,

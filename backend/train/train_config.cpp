@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/train/train_config.h"
 
+#include "backend/base/sha256.h"
+
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -59,9 +62,11 @@ template <class Config, class Visitor> void visitFields(Config& c, Visitor& v)
 {
     v.group("policy", [&] {
         v.text("path", c.policy.path, "Folder of the checkpoint to start from.");
-        v.object("config", c.policy.config,
-                 "Instead of a path: a config.json as an object; the policy starts from random weights.");
-        v.integer("seed", c.policy.seed, 0, kManySteps, "Seed of the random weights of `config`.");
+        v.choice("init", c.policy.init, std::vector<std::string> { "checkpoint", "random" },
+                 "The folder's weights, or random ones of the size that its config.json gives.");
+        v.integer("seed", c.policy.seed, 0, kManySteps, "Seed of random weights.");
+        v.text("tokenizer", c.policy.tokenizer,
+               "Folder or file of the tokenizer; empty: the checkpoint's own, or the hub's cache.");
     });
     v.group("dataset", [&] {
         v.text("path", c.dataset.path, "Folder of a LeRobotDataset, v2.1 or v3.0.");
@@ -69,6 +74,13 @@ template <class Config, class Visitor> void visitFields(Config& c, Visitor& v)
         v.textMap("rename", c.dataset.rename, "Feature names of the dataset -> those that the policy expects.");
         v.numberMap("task_weights", c.dataset.taskWeights,
                     "Task text -> relative frequency with which its frames are drawn; others have 1.");
+        v.choice(
+            "statistics", c.dataset.statistics, std::vector<std::string> { "dataset", "checkpoint" },
+            "Whose statistics normalise states and actions: the dataset's (exact, over all of it) or those that the "
+            "checkpoint brings.");
+        v.real("std_floor", c.dataset.stdFloor, 0, 1e6,
+               "Least standard deviation (and range) that normalises: keeps a joint that hardly moves in the "
+               "demonstrations from being blown up. Units of the dataset.");
         v.speed().integer("threads", c.dataset.threads, 1, 256, "Threads that read and decode.");
         v.speed().integer("cache_megabytes", c.dataset.cacheMegabytes, 0, 1 << 20,
                           "Memory for decoded frames that may be needed again.");
@@ -470,12 +482,8 @@ void checkTogether(FieldReader& reader, const TrainConfig& config)
     if (betas.size() != 2 || std::ranges::any_of(betas, [](double beta) { return beta < 0 || beta >= 1; })) {
         reader.reject("optimizer.betas", "must be two numbers in [0, 1)");
     }
-    if (config.policy.path.empty() && !config.policy.config.is_object()) {
-        reader.reject("policy.path", "is missing; the folder of a checkpoint, or policy.config, is expected",
-                      Errc::FieldMissing);
-    }
-    if (!config.policy.path.empty() && config.policy.config.is_object()) {
-        reader.reject("policy.config", "excludes policy.path; give one of them");
+    if (config.policy.path.empty()) {
+        reader.reject("policy.path", "is missing; the folder of a checkpoint is expected", Errc::FieldMissing);
     }
     if (config.dataset.path.empty()) {
         reader.reject("dataset.path", "is missing; the folder of a LeRobotDataset is expected", Errc::FieldMissing);
@@ -570,15 +578,8 @@ Result<TrainConfig> parseTrainConfig(const Json& json, const std::string& file, 
             config.ema.decay = preset.emaDecay;
         }
     }
-    if (config.optimizer.preset == "policy") {
-        if (policyConfig == nullptr) {
-            if (const Json* policy = objectAt(json, "policy")) {
-                policyConfig = objectAt(*policy, "config");
-            }
-        }
-        if (policyConfig != nullptr) {
-            RW_TRY_VOID(takePolicyPreset(config, *policyConfig, "config.json"));
-        }
+    if (config.optimizer.preset == "policy" && policyConfig != nullptr) {
+        RW_TRY_VOID(takePolicyPreset(config, *policyConfig, "config.json"));
     }
     ReadVisitor visitor(json, file);
     visitFields(config, visitor);
@@ -601,7 +602,58 @@ Result<TrainConfig> readTrainConfig(const fs::path& path)
             }
         }
     }
+    if (const auto tokenizer = textAt(objectAt(json, "policy"), "tokenizer"); tokenizer && !tokenizer->empty()) {
+        json.at("policy").at("tokenizer") = resolved(*tokenizer, path.parent_path());
+    }
     return parseTrainConfig(json, path.string(), policyConfig ? &*policyConfig : nullptr);
+}
+
+namespace {
+
+/// The field of a dotted name, or nullptr.
+const Json* fieldAt(const Json& json, const std::string& name)
+{
+    const Json* at = &json;
+    for (std::size_t begin = 0; begin <= name.size();) {
+        const std::size_t end = std::min(name.find('.', begin), name.size());
+        const std::string key = name.substr(begin, end - begin);
+        if (!at->contains(key)) {
+            return nullptr;
+        }
+        at = &at->at(key);
+        begin = end + 1;
+    }
+    return at;
+}
+
+} // namespace
+
+std::string firstDifference(const Json& a, const Json& b)
+{
+    for (const FieldDescription& field : trainConfigFields()) {
+        if (!field.changesResults || field.name == "steps") {
+            continue;
+        }
+        const Json* left = fieldAt(a, field.name);
+        const Json* right = fieldAt(b, field.name);
+        if ((left == nullptr) != (right == nullptr) || (left != nullptr && *left != *right)) {
+            return field.name;
+        }
+    }
+    return {};
+}
+
+std::string configDigest(const TrainConfig& config)
+{
+    const Json json = trainConfigJson(config);
+    Json kept = Json::object();
+    for (const FieldDescription& field : trainConfigFields()) {
+        if (field.changesResults && field.name != "steps") {
+            kept[field.name] = *fieldAt(json, field.name);
+        }
+    }
+    const std::string text = kept.dump();
+    return sha256Hex(std::as_bytes(std::span(text)));
 }
 
 Json trainConfigJson(const TrainConfig& config)

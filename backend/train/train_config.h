@@ -29,8 +29,9 @@ struct GroupConfig {
 struct TrainConfig {
     struct PolicyPart {
         std::string path;
-        Json config = Json();
+        std::string init = "checkpoint";
         std::int64_t seed = 0;
+        std::string tokenizer;
     } policy;
 
     struct DatasetPart {
@@ -38,6 +39,8 @@ struct TrainConfig {
         std::vector<std::int64_t> episodes;
         std::map<std::string, std::string> rename;
         std::map<std::string, double> taskWeights;
+        std::string statistics = "dataset";
+        double stdFloor = 1e-3;
         std::int64_t threads = 1;
         std::int64_t cacheMegabytes = 256;
     } dataset;
@@ -135,6 +138,12 @@ struct FieldDescription {
 [[nodiscard]] Result<TrainConfig> readTrainConfig(const std::filesystem::path& path);
 /// All fields, resolved; parses back to the same configuration.
 [[nodiscard]] Json trainConfigJson(const TrainConfig& config);
+
+/// Name of the first field that changes results and differs between two configurations; `steps` may differ. Empty:
+/// none.
+[[nodiscard]] std::string firstDifference(const Json& a, const Json& b);
+/// SHA-256 over the fields that change results, `steps` left out.
+[[nodiscard]] std::string configDigest(const TrainConfig& config);
 
 /// Optimiser and schedule of the references: "smolvla", "pi0", "pi05", "openpi", "openvla_lora", "openvla_full",
 /// "nano".

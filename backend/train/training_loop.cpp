@@ -87,7 +87,7 @@ public:
         m_lastRecord = Clock::now();
         while (m_state.step < m_config.steps) {
             RW_TRY(const bool stop, answerRequests());
-            if (stop) {
+            if (stop || m_state.step == m_parts.stopAfter) {
                 return end(TrainEnd::Stopped);
             }
             const Result<void> stepped = step();
@@ -374,7 +374,7 @@ private:
         // Not under the job's stop: the checkpoint that a stop asks for must be written.
         RW_TRY(m_summary.checkpoint,
                writeCheckpoint(m_parts.run->paths(), m_parts.method, m_parts.optimizer, m_state, m_parts.baseModel,
-                               m_config.keepCheckpoints, {}));
+                               m_config.keepCheckpoints, m_parts.checkpointExtras, {}));
         m_checkpointStep = m_state.step;
         RW_TRY_VOID(m_parts.run->event("checkpoint", m_state.step,
                                        { { "path", "checkpoints/" + m_summary.checkpoint.filename().string() } }));

@@ -81,6 +81,10 @@ struct LoopParts {
     std::string baseModel; ///< For adapter_config.json.
     std::string configDigest;
     TrainObserver observer;
+    /// Adds what a checkpoint needs to be used elsewhere (processors) to its folder; may be empty.
+    CheckpointExtras checkpointExtras;
+    /// Ends as if stopped after this many steps; the schedule still sees config.steps. Negative: does not.
+    std::int64_t stopAfter = -1;
     /// Replaces drawFlow(), for comparisons with recorded noise.
     std::function<FlowDraw(std::int64_t step, std::int64_t pass, std::int64_t batch)> draw;
     /// Averages gradients over processes, after the backward passes and before clipping.

@@ -149,6 +149,7 @@ TEST(Loop, stoppedAndResumedEqualsUninterrupted)
 TEST(Loop, learnsABatchByHeart)
 {
     TrainConfig config = smallConfig(300);
+    config.schedule = { "constant", 0, 0, 0 };
     config.ema.decay = 0;
     SmallRun run(config, {});
     struct Fixed : BatchSource {

@@ -134,7 +134,7 @@ TEST(TrainConfig, wrongFieldsAreNamed)
     refused("/optimizer/groups", Json::parse(R"([{"lr_scale": 1}])"), Errc::FieldMissing, "match");
     refused("/precision", "fp16", Errc::FieldInvalid, "bf16_autocast");
     refused("/schedule/type", "linear", Errc::FieldInvalid, "cosine");
-    refused("/policy/config", Json::object(), Errc::FieldInvalid, "policy.path");
+    refused("/policy/init", "zeros", Errc::FieldInvalid, "random");
     refused("/policy", Json::object(), Errc::FieldMissing, "policy.path");
     refused("/dataset", Json::object(), Errc::FieldMissing, "dataset.path");
     refused("/dataset/task_weights", { { "a", -1 } }, Errc::FieldInvalid, "task_weights");
