@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/console.h"
 #include "backend/data/dataset_commands.h"
-#include "backend/io/video.h"
+#include "backend/io/video_encoder.h"
 #include "backend/sim/record.h"
 
 #include <fmt/format.h>

@@ -34,4 +34,4 @@ Result<std::filesystem::path> resourcePath(const std::filesystem::path& relative
                 relative.string());
 }
 
-}  // namespace rankwise
+} // namespace rankwise

@@ -15,4 +15,4 @@ namespace rankwise {
 /// Errors: FileNotFound, naming the places that were looked at. Thread: any.
 [[nodiscard]] Result<std::filesystem::path> resourcePath(const std::filesystem::path& relative);
 
-}  // namespace rankwise
+} // namespace rankwise

@@ -46,6 +46,9 @@ enum class Errc : std::uint8_t {
 /// Name as in the source, e.g. "FileTruncated"; stable.
 [[nodiscard]] std::string_view errcName(Errc code);
 
+/// `text` with control characters (but newline and tab) and bytes that are no UTF-8 replaced by U+FFFD.
+[[nodiscard]] std::string printableText(std::string_view text);
+
 /// What went wrong and where. `message` is English: what is wrong and the remedy.
 struct Error {
     Errc code = Errc::Internal;
@@ -53,7 +56,7 @@ struct Error {
     std::string subject;       ///< File, tensor, field or device concerned; may be empty.
     std::int64_t offset = -1;  ///< Byte offset in the file, -1 where none applies.
 
-    /// "subject: message (Code at byte N)", for logs and terminals.
+    /// "subject: message (Code at byte N)", for logs and terminals: printable, whatever the file held.
     [[nodiscard]] std::string describe() const;
 };
 

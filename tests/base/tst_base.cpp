@@ -49,6 +49,8 @@ private Q_SLOTS:
     void waitsEndEarly();
     void threadExceptionIsLogged();
     void errcNamesAreUnique();
+    void printableTextIsUtf8_data();
+    void printableTextIsUtf8();
 };
 
 void TestBase::refusesJson_data()
@@ -259,8 +261,10 @@ void TestBase::sha256KnownVectors_data()
     QTest::addColumn<QByteArray>("text");
     QTest::addColumn<QByteArray>("hex");
     // FIPS 180-4 examples.
-    QTest::newRow("empty") << QByteArray() << QByteArray("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    QTest::newRow("abc") << QByteArray("abc") << QByteArray("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    QTest::newRow("empty") << QByteArray()
+                           << QByteArray("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    QTest::newRow("abc") << QByteArray("abc")
+                         << QByteArray("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 void TestBase::sha256KnownVectors()
@@ -313,9 +317,8 @@ void TestBase::waitsEndEarly()
     std::atomic<bool> woken { false };
     const auto start = std::chrono::steady_clock::now();
     {
-        WorkerThread thread("sleeper", [&](const std::stop_token& stop) {
-            woken = !waitFor(stop, std::chrono::hours(1));
-        });
+        WorkerThread thread("sleeper",
+                            [&](const std::stop_token& stop) { woken = !waitFor(stop, std::chrono::hours(1)); });
     }
     QVERIFY(woken);
     QVERIFY(std::chrono::steady_clock::now() - start < std::chrono::minutes(1));
@@ -342,6 +345,29 @@ void TestBase::errcNamesAreUnique()
     }
     QCOMPARE(int(names.size()), int(Errc::UsageInvalid) + 1);
     QVERIFY(!names.contains("Unknown"));
+}
+
+void TestBase::printableTextIsUtf8_data()
+{
+    QTest::addColumn<QByteArray>("raw");
+    QTest::addColumn<QString>("shown");
+    QTest::newRow("plain") << QByteArray("a\n\tb") << QStringLiteral("a\n\tb");
+    QTest::newRow("umlaut and emoji") << QByteArray("\xc3\xa4\xf0\x9f\x98\x80")
+                                      << QString::fromUtf8("\xc3\xa4\xf0\x9f\x98\x80");
+    QTest::newRow("stray byte") << QByteArray("a\xff"
+                                              "b")
+                                << QStringLiteral("a\uFFFDb");
+    QTest::newRow("cut sequence") << QByteArray("a\xe2\x82") << QStringLiteral("a\uFFFD\uFFFD");
+    QTest::newRow("surrogate") << QByteArray("\xed\xa0\x80") << QStringLiteral("\uFFFD\uFFFD\uFFFD");
+    QTest::newRow("overlong") << QByteArray("\xc0\xaf") << QStringLiteral("\uFFFD\uFFFD");
+    QTest::newRow("escape sequence") << QByteArray("\x1b[31m") << QStringLiteral("\uFFFD[31m");
+}
+
+void TestBase::printableTextIsUtf8()
+{
+    QFETCH(QByteArray, raw);
+    QFETCH(QString, shown);
+    QCOMPARE(QString::fromStdString(printableText(raw.toStdString())), shown);
 }
 
 QTEST_APPLESS_MAIN(TestBase)
