@@ -32,7 +32,7 @@ class EventFileWriter {
 public:
     /// Creates `folder`/events.out.tfevents.<unix seconds>.<host>.<pid>.<n> and its first record. A resumed run starts
     /// a new file in the same folder. `folder` is made if needed.
-    /// Errors: IoFailed, DiskFull.
+    /// Errors: FileNotFound (a parent that is no folder), IoFailed, DiskFull.
     [[nodiscard]] static Result<EventFileWriter> create(const std::filesystem::path& folder);
 
     EventFileWriter(EventFileWriter&& other) noexcept;

@@ -6,6 +6,7 @@
 #include "backend/io/tokenizer_text.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -437,7 +438,14 @@ private:
     }
     Result<void> one(double v)
     {
-        m_packer.pack_double(v);
+        // The packer would shorten whole numbers to integers, which the reference keeps apart.
+        auto bits = std::bit_cast<std::uint64_t>(v);
+        std::array<char, 9> encoded { static_cast<char>(0xCB) };
+        for (std::size_t i = encoded.size() - 1; i > 0; --i) {
+            encoded[i] = static_cast<char>(bits & 0xFFU);
+            bits >>= 8;
+        }
+        m_sink.write(encoded.data(), encoded.size());
         return {};
     }
     Result<void> one(const std::string& v)
