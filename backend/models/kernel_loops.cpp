@@ -6,8 +6,8 @@
 #include <cmath>
 
 // One body for every instruction set: the best version is chosen when the program starts.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define RW_CLONES __attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 12
+#define RW_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define RW_CLONES
 #endif
@@ -304,6 +304,93 @@ RW_CLONES void gatedBackwardF32(const Gated& gated, const float* gate, const flo
                 du[i] = d[i] * x * s;
                 dg[i] = d[i] * u[i] * (s + x * s * (1.0F - s));
             }
+        }
+    }
+}
+
+RW_CLONES void geluF32(const float* x, float* out, std::int64_t count)
+{
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+        out[i] = x[i] * geluGate(x[i]);
+    }
+}
+
+RW_CLONES void geluBackwardF32(const float* x, const float* dy, float* dx, std::int64_t count)
+{
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+        const float s = geluGate(x[i]);
+        const float slope = 2.0F * kGeluScale * (1.0F + 3.0F * kGeluCubic * x[i] * x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1.0F - s) * slope);
+    }
+}
+
+RW_CLONES void geluBf16(const void* input, void* output, std::int64_t count)
+{
+    const auto* x = static_cast<const std::uint16_t*>(input);
+    auto* out = static_cast<std::uint16_t*>(output);
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+        const float value = fromBf16(x[i]);
+        out[i] = toBf16(value * geluGate(value));
+    }
+}
+
+RW_CLONES void softmaxF32(const Softmax& softmax, float* scores)
+{
+    const std::int64_t width = softmax.width;
+    const float scale = softmax.scale;
+    for (std::int64_t row = 0; row < softmax.rows; ++row, scores += width) {
+        float* s = scores;
+        if (softmax.bias != nullptr) {
+            const float* bias =
+                softmax.bias + row / softmax.rowsOfSample * softmax.biasStride + row % softmax.biasRows * width;
+#pragma omp simd
+            for (std::int64_t i = 0; i < width; ++i) {
+                s[i] = s[i] * scale + bias[i];
+            }
+        } else {
+#pragma omp simd
+            for (std::int64_t i = 0; i < width; ++i) {
+                s[i] *= scale;
+            }
+        }
+        float peak = s[0];
+#pragma omp simd reduction(max : peak)
+        for (std::int64_t i = 0; i < width; ++i) {
+            peak = std::max(peak, s[i]);
+        }
+        float sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (std::int64_t i = 0; i < width; ++i) {
+            const float x = s[i] - peak;
+            s[i] = x < -87.0F ? 0.0F : exponential(x); // masked entries become exact zeros
+            sum += s[i];
+        }
+        const float inverse = 1.0F / sum;
+#pragma omp simd
+        for (std::int64_t i = 0; i < width; ++i) {
+            s[i] *= inverse;
+        }
+    }
+}
+
+RW_CLONES void softmaxBackwardF32(const Softmax& softmax, const float* probabilities, float* gradient)
+{
+    const std::int64_t width = softmax.width;
+    const float scale = softmax.scale;
+    for (std::int64_t row = 0; row < softmax.rows; ++row, probabilities += width, gradient += width) {
+        const float* p = probabilities;
+        float* d = gradient;
+        float dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (std::int64_t i = 0; i < width; ++i) {
+            dot += p[i] * d[i];
+        }
+#pragma omp simd
+        for (std::int64_t i = 0; i < width; ++i) {
+            d[i] = p[i] * (d[i] - dot) * scale;
         }
     }
 }

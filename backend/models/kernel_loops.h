@@ -67,4 +67,24 @@ void gatedBf16(const Gated& gated, const void* gate, const void* up, void* out);
 void gatedBackwardF32(const Gated& gated, const float* gate, const float* up, const float* dy, float* dGate,
                       float* dUp);
 
+/// Tanh-GELU of `count` numbers.
+void geluF32(const float* x, float* out, std::int64_t count);
+void geluBackwardF32(const float* x, const float* dy, float* dx, std::int64_t count);
+void geluBf16(const void* x, void* out, std::int64_t count);
+
+/// softmax(scale · s + bias) of rows of `width`; row r takes the bias row r % biasRows of sample r / rowsOfSample.
+struct Softmax {
+    std::int64_t rows;
+    std::int64_t width;
+    float scale;
+    const float* bias = nullptr; ///< [samples or 1, biasRows, width]
+    std::int64_t biasStride = 0; ///< Between two samples' biases; 0 when all share one.
+    std::int64_t biasRows = 1;
+    std::int64_t rowsOfSample = 1;
+};
+/// In place.
+void softmaxF32(const Softmax& softmax, float* scores);
+/// Turns the gradient of the probabilities into that of the unscaled scores, in place.
+void softmaxBackwardF32(const Softmax& softmax, const float* probabilities, float* gradient);
+
 } // namespace rankwise::models::loops

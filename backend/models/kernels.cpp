@@ -9,7 +9,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_softmax.h>
-#include <ATen/ops/_softmax_backward_data.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
@@ -273,6 +272,26 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     }
 };
 
+struct GeluFunction : torch::autograd::Function<GeluFunction> {
+    static at::Tensor forward(AutogradContext* context, const at::Tensor& x)
+    {
+        at::Tensor out = at::empty_like(x);
+        loops::geluF32(x.const_data_ptr<float>(), out.mutable_data_ptr<float>(), x.numel());
+        context->save_for_backward({ x });
+        return out;
+    }
+
+    static variable_list backward(AutogradContext* context, variable_list gradients)
+    {
+        const at::Tensor x = context->get_saved_variables()[0];
+        const at::Tensor dy = gradients[0].contiguous();
+        at::Tensor dx = at::empty_like(x);
+        loops::geluBackwardF32(x.const_data_ptr<float>(), dy.const_data_ptr<float>(), dx.mutable_data_ptr<float>(),
+                               x.numel());
+        return { dx };
+    }
+};
+
 // ---- attention ----------------------------------------------------------------------------------------------
 
 struct AttentionParts {
@@ -288,27 +307,40 @@ at::Tensor fold(const at::Tensor& heads, std::int64_t groups)
 
 at::Tensor joinHeads(const at::Tensor& folded, std::int64_t batch, std::int64_t tokens)
 {
-    const std::int64_t d = folded.size(2);
-    const at::Tensor heads = folded.view({ batch, -1, tokens, d }); // [B, H, S, d]
+    const at::Tensor heads = folded.view({ batch, -1, tokens, folded.size(2) }); // [B, H, S, d]
     return heads.transpose(1, 2).reshape({ batch, tokens, -1 });
+}
+
+loops::Softmax softmaxOf(const at::Tensor& q, const at::Tensor& k, const at::Tensor& bias)
+{
+    loops::Softmax softmax { .rows = q.size(0) * q.size(1) * q.size(2),
+                             .width = k.size(2),
+                             .scale = 1.0F / std::sqrt(static_cast<float>(q.size(3))) };
+    if (bias.defined()) {
+        softmax.bias = bias.const_data_ptr<float>();
+        softmax.biasStride = bias.size(0) == 1 ? 0 : bias.stride(0);
+        softmax.biasRows = bias.size(1);
+        softmax.rowsOfSample = q.size(1) * q.size(2);
+    }
+    return softmax;
 }
 
 AttentionParts attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias)
 {
-    const std::int64_t batch = q.size(0);
     const std::int64_t groups = k.size(1);
-    const std::int64_t tokens = q.size(2);
-    const std::int64_t keys = k.size(2);
-    const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
-    const at::Tensor qf = fold(q, groups).to(at::kFloat);
     const at::Tensor kf = fold(k, groups).to(at::kFloat);
-    at::Tensor scores = at::bmm(qf, kf.transpose(1, 2)).mul_(scale); // [B·G, n·S, T]
-    if (bias.defined()) {
-        scores.view({ batch, q.size(1), tokens, keys }).add_(bias.unsqueeze(1));
+    at::Tensor scores = at::bmm(fold(q, groups).to(at::kFloat), kf.transpose(1, 2)); // [B·G, n·S, T]
+    if (scores.device().is_cpu()) {
+        loops::softmaxF32(softmaxOf(q, k, bias), scores.mutable_data_ptr<float>());
+    } else {
+        scores.mul_(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+        if (bias.defined()) {
+            scores.view({ q.size(0), q.size(1), q.size(2), k.size(2) }).add_(bias.unsqueeze(1));
+        }
+        scores = at::_softmax(scores, -1, false);
     }
-    at::Tensor probabilities = at::_softmax(scores, -1, false);
     const at::Tensor values = fold(v, groups);
-    return { probabilities, joinHeads(at::bmm(probabilities.to(values.scalar_type()), values), batch, tokens) };
+    return { scores, joinHeads(at::bmm(scores.to(values.scalar_type()), values), q.size(0), q.size(2)) };
 }
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
@@ -337,9 +369,9 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
             dv = at::bmm(p.transpose(1, 2), dOut).view_as(saved[2]);
         }
         if (context->needs_input_grad(0) || context->needs_input_grad(1)) {
-            const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
-            const at::Tensor dp = at::bmm(dOut, vf.transpose(1, 2));
-            const at::Tensor ds = at::_softmax_backward_data(dp, p, -1, at::kFloat).mul_(scale);
+            at::Tensor ds = at::bmm(dOut, vf.transpose(1, 2));
+            loops::softmaxBackwardF32(softmaxOf(q, saved[1], {}), p.const_data_ptr<float>(),
+                                      ds.mutable_data_ptr<float>());
             if (context->needs_input_grad(0)) {
                 dq = at::bmm(ds, kf).view_as(q);
             }
@@ -420,8 +452,27 @@ at::Tensor gatedProduct(const at::Tensor& gateInput, const at::Tensor& upInput, 
     return out;
 }
 
-at::Tensor groupedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& bias)
+at::Tensor geluTanh(const at::Tensor& input)
 {
+    if (!direct(input) || (recording(input) && input.scalar_type() != at::kFloat)) {
+        return at::gelu(input, "tanh");
+    }
+    const at::Tensor x = input.contiguous();
+    if (recording(x)) {
+        return GeluFunction::apply(x);
+    }
+    at::Tensor out = at::empty_like(x);
+    if (x.scalar_type() == at::kFloat) {
+        loops::geluF32(x.const_data_ptr<float>(), out.mutable_data_ptr<float>(), x.numel());
+    } else {
+        loops::geluBf16(x.const_data_ptr(), out.mutable_data_ptr(), x.numel());
+    }
+    return out;
+}
+
+at::Tensor groupedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& biasInput)
+{
+    const at::Tensor bias = biasInput.defined() ? biasInput.contiguous() : biasInput;
     RW_CHECK(q.dim() == 4 && k.dim() == 4 && q.size(1) % k.size(1) == 0 && q.is_contiguous());
     if (!recording(q, k) && !recording(v)) {
         return attend(q, k.contiguous(), v.contiguous(), bias).out;

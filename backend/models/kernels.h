@@ -37,6 +37,9 @@ enum class Activation : std::uint8_t { Silu, GeluTanh };
 /// act(gate) · up, elementwise; both may be slices of one product.
 [[nodiscard]] at::Tensor gatedProduct(const at::Tensor& gate, const at::Tensor& up, Activation activation);
 
+/// Tanh-GELU, elementwise.
+[[nodiscard]] at::Tensor geluTanh(const at::Tensor& x);
+
 /// Attention in which query heads g·n .. g·n+n-1 share key/value head g.
 ///
 /// @param q     [B, H, S, d]   contiguous

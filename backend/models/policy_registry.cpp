@@ -7,6 +7,9 @@
 #include "backend/models/weight_table.h"
 
 #include <array>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string_view>
 
 #include <c10/core/Device.h>
@@ -27,6 +30,21 @@ constexpr std::array kTypes {
     PolicyType { "smolvla", makeSmolVla },
 };
 
+/// Keeps freed activations in the process instead of handing their pages back and taking new ones at every layer:
+/// page faults were 6 % of sampling a chunk and 20 % of a small training step.
+void keepFreedMemory()
+{
+#ifdef __GLIBC__
+    static const bool done = [] {
+        constexpr int kLargestKept = 256 << 20;
+        mallopt(M_MMAP_THRESHOLD, kLargestKept);
+        mallopt(M_TRIM_THRESHOLD, 2 * kLargestKept);
+        return true;
+    }();
+    static_cast<void>(done);
+#endif
+}
+
 Result<std::unique_ptr<Policy>> make(const io::PolicyConfig& config, const PolicyOptions& options,
                                      const WeightFill& fill)
 {
@@ -35,6 +53,7 @@ Result<std::unique_ptr<Policy>> make(const io::PolicyConfig& config, const Polic
     } catch (const c10::Error&) {
         return rankwise::fail(Errc::FieldInvalid, "no such device; write cpu or cuda:0", options.device);
     }
+    keepFreedMemory();
     for (const PolicyType& type : kTypes) {
         if (type.name == config.type) {
             return type.make(config, fill);

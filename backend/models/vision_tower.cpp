@@ -11,7 +11,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bucketize.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -67,7 +66,7 @@ at::Tensor VisionTower::forward(const at::Tensor& images, const at::Tensor& posi
     at::Tensor x = at::linear(patches, patchWeight.flatten(1), patchBias) + at::embedding(positions, positionIds);
     for (const Block& block : blocks) {
         x = addResidual(block.out.forward(attention(block, block.norm1(x), heads)), x, block.out);
-        x = addResidual(block.fc2.forward(at::gelu(block.fc1.forward(block.norm2(x)), "tanh")), x, block.fc2);
+        x = addResidual(block.fc2.forward(geluTanh(block.fc1.forward(block.norm2(x)))), x, block.fc2);
     }
     return postNorm(x);
 }
