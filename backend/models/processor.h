@@ -59,7 +59,7 @@ struct ProcessorOptions {
     std::map<std::string, std::string> renameMap {};
 };
 
-class ProcessorStep;
+struct PolicyProcessorData;
 
 /// Both pipelines of one policy. Immutable; copies share their parts. Thread: any.
 class PolicyProcessor {
@@ -113,10 +113,9 @@ public:
     [[nodiscard]] std::vector<std::string> postprocessorSteps() const;
 
 private:
-    struct Data;
-    explicit PolicyProcessor(std::shared_ptr<const Data> data) : m_data(std::move(data)) { }
+    explicit PolicyProcessor(std::shared_ptr<const PolicyProcessorData> data) : m_data(std::move(data)) { }
 
-    std::shared_ptr<const Data> m_data;
+    std::shared_ptr<const PolicyProcessorData> m_data;
 };
 
 } // namespace rankwise::models

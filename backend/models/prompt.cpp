@@ -87,6 +87,9 @@ std::string lowerCase(std::string_view text)
     constexpr std::uint32_t kSigma = 0x3A3;
     constexpr std::uint32_t kFinalSigma = 0x3C2;
     constexpr std::uint32_t kDottedI = 0x130;
+    if (!io::tokenizer::isUtf8(text)) {
+        return std::string(text);
+    }
     std::string out;
     bool letterBefore = false;
     for (std::size_t i = 0; i < text.size();) {
@@ -108,6 +111,9 @@ std::string lowerCase(std::string_view text)
 
 std::string_view stripped(std::string_view text)
 {
+    if (!io::tokenizer::isUtf8(text)) {
+        return text;
+    }
     while (!text.empty() && isPythonSpace(io::tokenizer::codePointAt(text, 0))) {
         text.remove_prefix(io::tokenizer::charLength(text[0]));
     }

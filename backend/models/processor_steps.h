@@ -1,0 +1,51 @@
+// The steps that a processor pipeline is made of. Internal to the processor.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "backend/models/processor.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace rankwise::models {
+
+/// One step; immutable. Source: the class that lerobot registers under the same name.
+class ProcessorStep {
+public:
+    virtual ~ProcessorStep() = default;
+    [[nodiscard]] virtual Result<void> apply(Transition& transition) const = 0;
+    /// The normaliser inside, for steps that have one.
+    [[nodiscard]] virtual const Normalizer* normalizer() const { return nullptr; }
+    [[nodiscard]] virtual const io::Tokenizer* tokenizer() const { return nullptr; }
+};
+
+/// Which dimensions of the action are relative to the state.
+struct RelativeActions {
+    bool enabled = false;
+    std::vector<std::string> excludedJoints;
+    std::vector<std::string> actionNames; ///< Empty: none known, so nothing is excluded.
+
+    /// [A] of 0 and 1: a name is excluded when it contains one of the excluded joints, case aside.
+    [[nodiscard]] at::Tensor mask(std::int64_t width, const at::TensorOptions& options) const;
+    /// actions + sign * mask * state; actions [B, T, A], [B, A] or [A].
+    [[nodiscard]] Result<at::Tensor> shifted(const at::Tensor& actions, const at::Tensor& state, double sign) const;
+};
+
+/// What the steps of a pipeline are made from besides their JSON.
+struct StepSources {
+    std::string file;                                                               ///< For messages.
+    std::function<Result<Statistics>(const std::string& stateFile)> loadStatistics; ///< Of one step.
+    std::function<Result<std::optional<io::Tokenizer>>(const std::string& name)> loadTokenizer;
+    const ProcessorOptions& options;
+    std::int64_t maxStateDim = 32;
+    bool isPostprocessor = false;
+    RelativeActions relative; ///< Found in the preprocessor; the postprocessor undoes it.
+};
+
+/// Errors: Unsupported (registry name, or a value that is not implemented), FieldInvalid, FieldMissing, and those of
+/// the loaders. A step that shifts actions is remembered in `sources.relative`.
+[[nodiscard]] Result<std::unique_ptr<const ProcessorStep>> makeProcessorStep(const io::ProcessorStep& description,
+                                                                             StepSources& sources);
+
+} // namespace rankwise::models
