@@ -11,7 +11,7 @@
 namespace rankwise::train {
 
 /// What a stream of random numbers is for. Changing a value changes every run.
-enum class RandomStream : std::uint64_t { Noise = 1, Time = 2, Dropout = 3, Adapter = 4, Probe = 5 };
+enum class RandomStream : std::uint64_t { Noise = 1, Time = 2, Dropout = 3, Adapter = 4, Sampling = 5 };
 
 /// Seed of one stream at one backward pass.
 [[nodiscard]] std::uint64_t streamSeed(std::uint64_t seed, RandomStream stream, std::int64_t step, std::int64_t pass);

@@ -670,7 +670,10 @@ Result<TrainSummary> trainIn(RunWriter& run, const TrainConfig& config, bool res
                      .run = &run,
                      .baseModel = base,
                      .observer = observer,
-                     .checkpointExtras = [&](const fs::path& folder) { return parts.processor->save(folder); } };
+                     .checkpointExtras = [&](const fs::path& folder) -> Result<void> {
+                         RW_TRY_VOID(io::writePolicyConfig(parts.policy->config(), folder));
+                         return parts.processor->save(folder);
+                     } };
     if (board) {
         loop.board = [&](std::int64_t step, const std::map<std::string, double>& scalars) -> Result<void> {
             return board->addScalars({ scalars.begin(), scalars.end() }, step, data::unixSeconds());
