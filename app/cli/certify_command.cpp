@@ -3,6 +3,7 @@
 #include "app/cli/engine_commands.h"
 #include "backend/adapters/certify_adapter.h"
 #include "backend/models/certify.h"
+#include "backend/train/certify_training.h"
 
 #include <filesystem>
 
@@ -42,6 +43,7 @@ Result<models::CertifyReport> certify(const fs::path& path, const models::Certif
 
 ExitCode runCertify(const Invocation& invocation, const CertifyOptions& options, ConsoleJob& job)
 {
+    train::registerTrainingCertification();
     OrderedJson list = OrderedJson::array();
     std::string text;
     bool passed = true;

@@ -140,7 +140,7 @@ void declareTraining(Declaration& d)
 {
     auto train = std::make_shared<TrainOptions>();
     CLI::App* command = d.add(d.app(), "train", "Fine-tune a policy; writes a run directory", Host::Engine, train);
-    command->add_option("config", train->config, "Training configuration (JSON)")->required();
+    command->add_option("config", train->config, "Training configuration (JSON); with --resume that of the run by default");
     command->add_option("--run", train->run, "Run directory")->required();
     command->add_flag("--resume", train->resume, "Go on from the last checkpoint of the run");
     command->add_flag("--preflight", train->preflightOnly, "Check everything and stop before step 1");
@@ -148,7 +148,8 @@ void declareTraining(Declaration& d)
     auto eval = std::make_shared<EvalOptions>();
     command = d.add(d.app(), "eval", "Roll a policy out in simulation; success with Wilson intervals", Host::Engine, eval);
     command->add_option("--policy", eval->policy, "Policy folder")->required();
-    command->add_option("--adapter", eval->adapters, "Adapter folder, or run directory; repeat to compare in pairs");
+    command->add_option("--adapter", eval->adapters,
+                        "Adapter folder or run directory, or `none` for the bare policy; repeat to compare in pairs");
     command->add_option("--task", eval->tasks, "Tasks; may repeat")->required()->delimiter(',');
     command->add_option("--episodes", eval->episodes, "Rollouts a task")
         ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
@@ -171,6 +172,15 @@ void declareTraining(Declaration& d)
     budget->add_option("--bytes", para->bytes, "Target size of the tensors")->check(CLI::PositiveNumber);
     budget->require_option(1);
     command->add_option("--out", para->out, "Folder to create")->required();
+
+    auto exported = std::make_shared<ExportOptions>();
+    command = d.add(d.app(), "export", "Write a policy with its adapter merged in as a checkpoint of its own", Host::Engine, exported);
+    command->add_option("--policy", exported->policy, "Policy folder, or a run of full fine-tuning")->required();
+    command->add_option("--adapter", exported->adapter, "Adapter folder or run directory");
+    command->add_option("--out", exported->out, "Folder to create")->required();
+    command->add_option("--precision", exported->precision, "f32, or bf16 with heads in f32")
+        ->check(CLI::IsMember({ "f32", "bf16" }))
+        ->capture_default_str();
 
     auto demo = std::make_shared<DemoOptions>();
     command = d.add(d.app(), "demo", "The main job on the practice arm, with a report", Host::Engine, demo);

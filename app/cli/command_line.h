@@ -82,6 +82,12 @@ struct ParaOptions {
     std::optional<std::int64_t> bytes;
     std::string out;
 };
+struct ExportOptions {
+    std::string policy;
+    std::string adapter;
+    std::string out;
+    std::string precision = "f32";
+};
 struct DemoOptions {
     std::string out = "rankwise-demo";
     std::uint64_t seed = 7;
@@ -96,7 +102,7 @@ struct GuiOptions {
 struct ProbeOptions { };
 
 using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
-                             TrainOptions, EvalOptions, ParaOptions, DemoOptions, GuiOptions, ProbeOptions>;
+                             TrainOptions, EvalOptions, ParaOptions, ExportOptions, DemoOptions, GuiOptions, ProbeOptions>;
 
 struct Invocation {
     Host host = Host::Front;

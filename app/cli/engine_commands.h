@@ -10,6 +10,7 @@ namespace rankwise::cli {
 [[nodiscard]] ExitCode runTrain(const Invocation& invocation, const TrainOptions& options, ConsoleJob& job);
 [[nodiscard]] ExitCode runEval(const Invocation& invocation, const EvalOptions& options, ConsoleJob& job);
 [[nodiscard]] ExitCode runPara(const Invocation& invocation, const ParaOptions& options, ConsoleJob& job);
+[[nodiscard]] ExitCode runExport(const Invocation& invocation, const ExportOptions& options, ConsoleJob& job);
 [[nodiscard]] ExitCode runDemo(const Invocation& invocation, const DemoOptions& options, ConsoleJob& job);
 [[nodiscard]] ExitCode runEngineProbe();
 

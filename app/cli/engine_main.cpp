@@ -54,6 +54,9 @@ ExitCode run(const Invocation& invocation)
     if (const auto* eval = std::get_if<EvalOptions>(&invocation.command)) {
         return runEval(invocation, *eval, job);
     }
+    if (const auto* exported = std::get_if<ExportOptions>(&invocation.command)) {
+        return runExport(invocation, *exported, job);
+    }
     if (const auto* para = std::get_if<ParaOptions>(&invocation.command)) {
         return runPara(invocation, *para, job);
     }

@@ -13,6 +13,8 @@
 #include "widgets/common/palette.h"
 #include "widgets/common/shortcut_sheet.h"
 #include "widgets/common/theme.h"
+#include "widgets/datasets/datasets_view.h"
+#include "widgets/robot/robot_view.h"
 #include "widgets/train/train_view.h"
 
 #include <QApplication>
@@ -90,6 +92,17 @@ MainWindow::MainWindow(const Options& options)
                 entries.push_back({ path, tr("Layer"), {}, {}, [this, path] { m_workspace.selectLayer(path); } });
             }
         }
+        if (!m_workspace.selection().dataset.isEmpty()) {
+            const bridge::EpisodeModel& episodes = datasetsView()->episodes();
+            for (int row = 0; row < episodes.rowCount(); ++row) {
+                const qint64 number = episodes.index(row, bridge::EpisodeModel::Number).data().toLongLong();
+                const QString task = episodes.index(row, bridge::EpisodeModel::Task).data().toString();
+                entries.push_back({ tr("%1: %2").arg(number).arg(task), tr("Episode"), {}, {}, [this, number] {
+                                       showView(QStringLiteral("datasets"));
+                                       m_workspace.selectEpisode(number);
+                                   } });
+            }
+        }
         return entries;
     });
 
@@ -145,8 +158,34 @@ train_view::TrainView* MainWindow::trainView()
     return qobject_cast<train_view::TrainView*>(view(QStringLiteral("train")));
 }
 
+robot_view::RobotView* MainWindow::robotView(bool make)
+{
+    for (const Tab& tab : m_tabList) {
+        if (tab.id == QLatin1String("robot") && (make || tab.view != nullptr)) {
+            return qobject_cast<robot_view::RobotView*>(view(tab.id));
+        }
+    }
+    return nullptr;
+}
+
+datasets_view::DatasetsView* MainWindow::datasetsView()
+{
+    return qobject_cast<datasets_view::DatasetsView*>(view(QStringLiteral("datasets")));
+}
+
 void MainWindow::addTabs()
 {
+    m_tabList.push_back({ QStringLiteral("robot"), tr("Robot"), QStringLiteral("Ctrl+1"), [this]() -> QWidget* {
+                             auto* view = new robot_view::RobotView(m_workspace, *m_actions);
+                             connect(view, &robot_view::RobotView::message, this, &MainWindow::say);
+                             connect(view, &robot_view::RobotView::armChanged, &m_commands, &bridge::CommandRegistry::refresh);
+                             return view;
+                         } });
+    m_tabList.push_back({ QStringLiteral("datasets"), tr("Datasets"), QStringLiteral("Ctrl+2"), [this]() -> QWidget* {
+                             auto* view = new datasets_view::DatasetsView(m_workspace, m_settings, *m_actions);
+                             connect(view, &datasets_view::DatasetsView::message, this, &MainWindow::say);
+                             return view;
+                         } });
     m_tabList.push_back({ QStringLiteral("train"), tr("Train"), QStringLiteral("Ctrl+3"), [this]() -> QWidget* {
                              auto* view = new train_view::TrainView(m_workspace, m_settings, m_commands, *m_actions, *m_undo);
                              connect(view, &train_view::TrainView::message, this, &MainWindow::say);
@@ -238,7 +277,7 @@ void MainWindow::addDocks()
     setCorner(Qt::BottomLeftCorner, Qt::LeftDockWidgetArea);
     resizeDocks({ workspace, inspector }, { 230, 230 }, Qt::Horizontal);
     resizeDocks({ workspace, inspector }, { 220, 460 }, Qt::Vertical);
-    resizeDocks({ jobs }, { 130 }, Qt::Vertical);
+    resizeDocks({ jobs }, { 96 }, Qt::Vertical);
 }
 
 void MainWindow::addCommands()
@@ -300,6 +339,16 @@ void MainWindow::addCommands()
         showView(QStringLiteral("train"));
         return trainView();
     });
+    datasets_view::DatasetsView::addCommands(m_commands, m_workspace, m_settings, [this] {
+        showView(QStringLiteral("datasets"));
+        return datasetsView();
+    });
+    robot_view::RobotView::addCommands(m_commands, [this](bool show) -> robot_view::RobotView* {
+        if (show) {
+            showView(QStringLiteral("robot"));
+        }
+        return robotView(show);
+    });
     connect(m_undo, &QUndoStack::canUndoChanged, &m_commands, &bridge::CommandRegistry::refresh);
 }
 
@@ -326,6 +375,8 @@ void MainWindow::addMenus()
                 << id("layout.reset") << id("") << id("zoom.in") << id("zoom.out") << id("zoom.reset");
     menu(tr("&View"), viewIdsList);
     menu(tr("&Train"), train_view::TrainView::commandIds());
+    menu(tr("&Datasets"), datasets_view::DatasetsView::commandIds());
+    menu(tr("&Robot"), robot_view::RobotView::commandIds());
     menu(tr("&Settings"), { id("theme.system"), id("theme.dark"), id("theme.light"), id("theme.contrast"), id(""),
                             id("settings.software_charts"), id("settings.runs_folder") });
     menu(tr("&Help"), { id("help.keys"), id("help.about") });

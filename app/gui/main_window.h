@@ -29,6 +29,12 @@ class LogModel;
 namespace rankwise::common {
 class Palette;
 }
+namespace rankwise::datasets_view {
+class DatasetsView;
+}
+namespace rankwise::robot_view {
+class RobotView;
+}
 namespace rankwise::train_view {
 class TrainView;
 }
@@ -50,6 +56,9 @@ public:
     [[nodiscard]] QTabWidget& tabs() { return *m_tabs; }
     [[nodiscard]] SessionStore& session() { return m_session; }
     [[nodiscard]] train_view::TrainView* trainView();
+    [[nodiscard]] datasets_view::DatasetsView* datasetsView();
+    /// nullptr while the view was not made, unless `make`.
+    [[nodiscard]] robot_view::RobotView* robotView(bool make);
     /// The view of a tab by its id ("train", "robot", …), made when first asked for; nullptr without such a tab.
     QWidget* view(const QString& id);
     [[nodiscard]] QStringList viewIds() const;

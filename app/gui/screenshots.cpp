@@ -5,6 +5,7 @@
 #include "widgets/common/theme.h"
 
 #include <QDir>
+#include <QImage>
 #include <QPixmap>
 #include <QTabWidget>
 #include <QTimer>
@@ -88,12 +89,19 @@ void Screenshots::next()
     shot.prepare();
     QTimer::singleShot(kSettleMs, this, [this] {
         const QString file = m_shots[m_done].file;
-        if (!m_window.grab().save(file)) {
-            Q_EMIT finished(static_cast<int>(m_done), tr("cannot write %1").arg(file));
-            return;
-        }
-        ++m_done;
-        next();
+        m_window.workspace().jobs().start<bool>(
+            tr("Write %1").arg(file),
+            [file, image = m_window.grab().toImage()](const JobContext&) -> Result<bool> {
+                return image.save(file) ? Result<bool>(true) : fail(Errc::IoFailed, "cannot write", file.toStdString());
+            },
+            this, [this](Result<bool> saved) {
+                if (!saved) {
+                    Q_EMIT finished(static_cast<int>(m_done), QString::fromStdString(saved.error().describe()));
+                    return;
+                }
+                ++m_done;
+                next();
+            });
     });
 }
 

@@ -1,0 +1,42 @@
+// `rankwise para`.
+// SPDX-License-Identifier: Apache-2.0
+#include "app/cli/engine_commands.h"
+#include "backend/compress/para.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace rankwise::cli {
+
+namespace {
+
+compress::ParaPolicy policyOf(const ParaOptions& options)
+{
+    using Kind = compress::ParaPolicy::Kind;
+    if (options.gamma) {
+        return { .kind = Kind::Gamma, .value = *options.gamma };
+    }
+    if (options.energy) {
+        return { .kind = Kind::Energy, .value = *options.energy };
+    }
+    if (options.tau) {
+        return { .kind = Kind::Threshold, .value = *options.tau };
+    }
+    return { .kind = Kind::Bytes, .value = static_cast<double>(*options.bytes) };
+}
+
+}  // namespace
+
+ExitCode runPara(const Invocation& invocation, const ParaOptions& options, ConsoleJob& job)
+{
+    const auto receipt
+        = compress::compressAdapter(options.adapter, options.out, { .policy = policyOf(options) }, job.context());
+    job.clearLine();
+    if (!receipt) {
+        return printError(invocation, receipt.error());
+    }
+    printResult(invocation, jsonText(*receipt), jsonText(*receipt));
+    return ExitCode::Success;
+}
+
+}  // namespace rankwise::cli

@@ -1,0 +1,26 @@
+// What `eval` and `demo` share: loading policies for rollouts, tables on a terminal, videos of episodes.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "backend/data/run_directory.h"
+#include "backend/eval/rollout.h"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace rankwise::cli {
+
+/// Loads `policy` with `adapter` (may be empty) once a thread; warnings go to the log.
+[[nodiscard]] eval::RuntimeFactory runtimeFactory(const std::filesystem::path& policy, const std::filesystem::path& adapter);
+
+/// The newest checkpoint of a run directory; any other path as it is. Errors: FileNotFound (a run without checkpoint).
+[[nodiscard]] Result<std::filesystem::path> adapterFolder(const std::filesystem::path& path);
+
+/// Columns padded to equal width, a line a row.
+[[nodiscard]] std::string tableText(const std::vector<std::vector<std::string>>& rows);
+
+/// The episode's cameras side by side as MP4. Errors: DataInvalid (no frames were kept), those of the encoder.
+[[nodiscard]] Result<void> writeRolloutVideo(const eval::RolloutEpisode& episode, const std::filesystem::path& path);
+
+}  // namespace rankwise::cli
