@@ -1,6 +1,9 @@
-// Runs the tests, or, called as `--child small FOLDER STEPS [resume]`, one small training for the kill tests.
+// Runs the tests, or, called as `--child small|whole FOLDER STEPS [resume]`, one training for the kill tests.
 // SPDX-License-Identifier: Apache-2.0
+#include "backend/train/trainer.h"
+
 #include "small_run.h"
+#include "whole_run.h"
 
 #include <cstdio>
 #include <stdexcept>
@@ -120,6 +123,9 @@ int main(int argc, char** argv)
 {
     if (argc >= 5 && std::string_view(argv[1]) == "--child" && std::string_view(argv[2]) == "small") {
         return trainSmall(argv[3], std::stoll(argv[4]), argc > 5);
+    }
+    if (argc >= 5 && std::string_view(argv[1]) == "--child" && std::string_view(argv[2]) == "whole") {
+        return trainWhole(argv[3], std::stoll(argv[4]), argc > 5);
     }
     ::testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
