@@ -30,7 +30,8 @@ std::vector<RegisteredRunner>& runners()
 {
     static std::vector<RegisteredRunner> all {
         { "policy", "smolvla", certifySmolVlaCase },
-        // CHECKPOINT
+        { "checkpoint", "smolvla", certifyCheckpoint },
+        { "pipeline", "", certifyPipeline },
         { "primitives", "", certifyPrimitives },
         { "identity", "smolvla_base", certifyIdentity },
     };

@@ -15,8 +15,12 @@ namespace rankwise::models {
                                                        const CertifyOptions& options, const JobContext& job);
 
 /// A whole checkpoint folder: raw observation in, robot units out.
-[[nodiscard]] Result<CertifyReport> certifySmolVlaCheckpoint(const std::filesystem::path& folder, const Json& caseJson,
-                                                             const CertifyOptions& options, const JobContext& job);
+[[nodiscard]] Result<CertifyReport> certifyCheckpoint(const std::filesystem::path& folder, const Json& caseJson,
+                                                      const CertifyOptions& options, const JobContext& job);
+
+/// The processors of a policy alone, before and after the network.
+[[nodiscard]] Result<CertifyReport> certifyPipeline(const std::filesystem::path& folder, const Json& caseJson,
+                                                    const CertifyOptions& options, const JobContext& job);
 
 /// Time embedding, rotary positions, block masks, Euler steps, expert widths.
 [[nodiscard]] Result<CertifyReport> certifyPrimitives(const std::filesystem::path& folder, const Json& caseJson,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/models/certify_runners.h"
+#include "backend/models/processor.h"
 #include "backend/models/taps.h"
 
 #include "backend/io/policy_config.h"
@@ -12,12 +13,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/pad.h>
 #include <ATen/ops/stack.h>
-#include <ATen/ops/upsample_bilinear2d.h>
-#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <ATen/TensorOperators.h>
 
@@ -30,62 +26,23 @@ using tensor::TensorMap;
 /// Gradients far below the largest one are sums that cancel: they may differ by this part of the largest norm.
 constexpr double kGradientNoise = 1e-6;
 
-at::Tensor padLast(const at::Tensor& x, std::int64_t width)
+/// What the processors make of raw inputs; language arrives as tokens.
+Result<PolicyBatch> makeBatch(const io::PolicyConfig& config, const TensorMap& inputs)
 {
-    return at::constant_pad_nd(x, { 0, width - x.size(-1) });
-}
-
-/// Aspect-keeping resize (bilinear, half-pixel centres, no antialias), zeros on the left and top, then [0, 1] to [-1,
-/// 1].
-at::Tensor prepareImage(const at::Tensor& image, const io::SmolVlaConfig& smol)
-{
-    if (!smol.resizeImages) {
-        return image * 2.0 - 1.0;
+    RW_TRY(const PolicyProcessor processor, PolicyProcessor::create(config, {}, std::nullopt));
+    Transition transition;
+    for (const auto& [name, value] : inputs) {
+        if (name.starts_with("observation.") && !name.ends_with(".uint8")) {
+            transition.observation.emplace(name, value);
+        }
     }
-    const auto [width, height] = smol.resizeImgsWithPadding;
-    const double ratio = std::max(static_cast<double>(image.size(3)) / static_cast<double>(width),
-                                  static_cast<double>(image.size(2)) / static_cast<double>(height));
-    const auto rows = static_cast<std::int64_t>(static_cast<double>(image.size(2)) / ratio);
-    const auto cols = static_cast<std::int64_t>(static_cast<double>(image.size(3)) / ratio);
-    const at::Tensor resized = at::upsample_bilinear2d(image, { rows, cols }, false);
-    return at::constant_pad_nd(
-               resized, { std::max<std::int64_t>(0, width - cols), 0, std::max<std::int64_t>(0, height - rows), 0 })
-        * 2.0
-        - 1.0;
-}
-
-PolicyBatch makeBatch(const io::PolicyConfig& config, const TensorMap& inputs)
-{
-    const auto find = [&](const std::string& name) {
+    const auto find = [&](const char* name) {
         const auto found = inputs.find(name);
         return found == inputs.end() ? at::Tensor() : found->second;
     };
-    const io::SmolVlaConfig& smol = std::get<io::SmolVlaConfig>(config.model);
-    PolicyBatch batch;
-    std::int64_t missing = 0;
-    for (const std::string& camera : config.cameraNames()) {
-        const at::Tensor image = find(camera);
-        if (!image.defined()) {
-            ++missing;
-            continue;
-        }
-        const at::Tensor mask = find(camera + "_padding_mask");
-        batch.images.push_back(prepareImage(image, smol));
-        batch.imageMasks.push_back(mask.defined() ? mask.to(at::kBool)
-                                                  : at::ones({ image.size(0) }, image.options().dtype(at::kBool)));
-    }
-    for (std::int64_t i = 0; i < std::min(missing, config.emptyCameras) && !batch.images.empty(); ++i) {
-        batch.images.push_back(at::full_like(batch.images.front(), -1.0));
-        batch.imageMasks.push_back(at::zeros_like(batch.imageMasks.front()));
-    }
-    batch.tokens = find("observation.language.tokens");
-    batch.tokenMask = find("observation.language.attention_mask");
-    batch.state = padLast(find("observation.state"), config.maxStateDim);
-    if (const at::Tensor actions = find("action"); actions.defined()) {
-        batch.actions = padLast(actions, config.maxActionDim);
-    }
-    batch.actionIsPad = find("action_is_pad");
-    return batch;
+    transition.action = find("action");
+    transition.actionIsPad = find("action_is_pad");
+    return processor.batch(transition);
 }
 
 /// Reference gradients: some whole, and norm, sum and product with the value of every parameter.
@@ -152,10 +109,10 @@ void clearGradients(const std::vector<NamedParameter>& parameters)
 /// One case: the same network run in the ways that must agree.
 class SmolVlaCase {
 public:
-    SmolVlaCase(Policy& policy, const Json& caseJson, TensorMap inputs, TensorMap outputs)
+    SmolVlaCase(Policy& policy, const Json& caseJson, TensorMap inputs, TensorMap outputs, PolicyBatch batch)
         : m_policy(policy), m_inputs(std::move(inputs)), m_outputs(std::move(outputs)),
           m_tolerance(caseJson.at("tolerance").at("relative_to_peak").get<double>()),
-          m_batch(makeBatch(policy.config(), m_inputs)), m_gradients(caseJson, m_outputs, m_tolerance)
+          m_batch(std::move(batch)), m_gradients(caseJson, m_outputs, m_tolerance)
     {
         for (const Json& name : caseJson.value("trainable_by_config", Json::array())) {
             m_trainable.insert(name.get<std::string>());
@@ -312,7 +269,8 @@ Result<CertifyReport> certifySmolVlaCase(const std::filesystem::path& folder, co
                loadPolicy(config, folder / "weights.safetensors", options.policy, job));
         RW_TRY(TensorMap inputs, tensor::loadTensors(folder / "inputs.safetensors"));
         RW_TRY(TensorMap outputs, tensor::loadTensors(folder / "outputs.safetensors"));
-        return SmolVlaCase(*policy, caseJson, std::move(inputs), std::move(outputs)).run();
+        RW_TRY(PolicyBatch batch, makeBatch(config, inputs));
+        return SmolVlaCase(*policy, caseJson, std::move(inputs), std::move(outputs), std::move(batch)).run();
     } catch (const nlohmann::json::exception& error) {
         return rankwise::fail(Errc::FieldInvalid, error.what(), (folder / "case.json").string());
     } catch (const std::out_of_range& error) {
