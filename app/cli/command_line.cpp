@@ -128,6 +128,9 @@ void declareData(Declaration& d)
     command->add_option("--arm", record->arm, "piper, or generic (the other arm of the pre-training)")
         ->check(CLI::IsMember({ "piper", "generic" }))
         ->capture_default_str();
+    command->add_option("--front-camera", record->frontCamera, "A: before the arm, B: to its right, both: by turns")
+        ->check(CLI::IsMember({ "A", "B", "both" }))
+        ->capture_default_str();
     command->add_option("--image-size", record->imageSize, "Pixels of a side")
         ->check(CLI::Range(std::int64_t(16), std::int64_t(1024)))
         ->capture_default_str();

@@ -56,6 +56,7 @@ struct SimRecordOptions {
     std::uint64_t seed = 7;
     std::string out;
     std::string arm = "piper";  ///< "piper" or "generic".
+    std::string frontCamera = "A";
     std::int64_t imageSize = 64;
     double disturbance = 0.7;
 };

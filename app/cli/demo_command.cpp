@@ -255,9 +255,8 @@ private:
             compared += " --adapter runs/" + method;
         }
         for (const double budget : m_plan.budgets) {
-            lines.push_back(fmt::format("rankwise para {} --gamma {:g} --out para/{}",
-                                        fs::path("runs") / "lora" / "checkpoints" / data::stepName(m_plan.steps) / "", budget,
-                                        budgetName(budget)));
+            lines.push_back(fmt::format("rankwise para runs/lora/checkpoints/{} --gamma {:g} --out para/{}",
+                                        data::stepName(m_plan.steps), budget, budgetName(budget)));
             compared += " --adapter para/" + budgetName(budget);
         }
         lines.push_back(fmt::format("rankwise eval --policy {} {} --task {} --episodes {} --seed {}", m_base.string(), compared, tasks,

@@ -8,6 +8,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <torch/headeronly/version.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 

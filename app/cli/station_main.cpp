@@ -67,6 +67,9 @@ ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options
     record.generator.disturbance.share = options.disturbance;
     record.generator.disturb = options.disturbance > 0;
     record.generator.environment.arm = *arm;
+    record.generator.environment.frontCamera = options.frontCamera == "B" ? sim::CameraSet::B
+        : options.frontCamera == "both"                                  ? sim::CameraSet::SeedParity
+                                                                         : sim::CameraSet::A;
     record.generator.threads = static_cast<int>(invocation.threads);
     record.out = options.out;
     const auto summary = sim::recordEpisodes(record, job.context());
