@@ -86,11 +86,11 @@ ModuleSelection readSelection(FieldReader& reader, std::string_view key)
         return selection;
     }
     reader.require(key, selection.names);
-    selection.kind = selection.names.empty() ? ModuleSelection::Kind::None : ModuleSelection::Kind::List;
+    selection.kind = ModuleSelection::Kind::List;
     return selection;
 }
 
-Json selectionJson(const ModuleSelection& selection)
+OrderedJson selectionJson(const ModuleSelection& selection)
 {
     switch (selection.kind) {
     case ModuleSelection::Kind::List:
@@ -102,6 +102,16 @@ Json selectionJson(const ModuleSelection& selection)
     default:
         return nullptr;
     }
+}
+
+/// Pairs of a name and a value, in their order.
+template <class Pairs> OrderedJson patternJson(const Pairs& pairs)
+{
+    OrderedJson json = OrderedJson::object();
+    for (const auto& [name, value] : pairs) {
+        json[name] = value;
+    }
+    return json;
 }
 
 /// {"name or expression": number}, in the file's order; `take` stores one and says what is wrong with it.
@@ -212,7 +222,10 @@ void readLora(FieldReader& reader, const OrderedJson& ordered, AdapterConfig& co
     } else {
         readRankPattern(reader, ordered, config);
     }
-    if (config.targetModules.kind == ModuleSelection::Kind::None && config.targetParameters.empty()) {
+    const ModuleSelection& targets = config.targetModules;
+    const bool none = targets.kind == ModuleSelection::Kind::None
+        || (targets.kind == ModuleSelection::Kind::List && targets.names.empty());
+    if (none && config.targetParameters.empty()) {
         reader.reject("target_modules", "chooses no modules, and target_parameters no parameters", Errc::FieldMissing);
     }
 }
@@ -242,6 +255,15 @@ bool endsAtDot(std::string_view path, std::string_view name)
 {
     return path == name
         || (path.size() > name.size() && path.ends_with(name) && path[path.size() - name.size() - 1] == '.');
+}
+
+/// Modules that are stored whole, and what is inside them, get no factors.
+bool isSavedWhole(std::string_view path, const std::vector<std::string>& saved)
+{
+    return std::any_of(saved.begin(), saved.end(), [path](const std::string& name) {
+        return endsAtDot(path, name) || path.starts_with(name + ".")
+            || path.find("." + name + ".") != std::string_view::npos;
+    });
 }
 
 } // namespace
@@ -322,57 +344,57 @@ Result<AdapterConfig> readAdapterConfig(const fs::path& fileOrFolder, std::vecto
     return parseAdapterConfig(text, path.string(), warnings);
 }
 
-Json adapterConfigJson(const AdapterConfig& config)
+OrderedJson adapterConfigJson(const AdapterConfig& config)
 {
-    Json json = config.otherFields.empty() ? Json::object() : Json::parse(config.otherFields, nullptr, false);
-    const auto nullable = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
-    const auto nullableList = [](const auto& list) { return list.empty() ? Json() : Json(list); };
-    json["peft_type"] = config.peftType;
-    json["base_model_name_or_path"] = nullable(config.baseModel);
-    json["revision"] = nullable(config.revision);
-    json["task_type"] = nullable(config.taskType);
-    json["target_modules"] = selectionJson(config.targetModules);
-    json["exclude_modules"] = selectionJson(config.excludeModules);
-    json["modules_to_save"] = nullableList(config.modulesToSave);
-    if (config.type == PeftType::Other) {
-        return json;
+    std::map<std::string, OrderedJson> fields; // sorted keys, as PEFT writes them
+    const OrderedJson other =
+        config.otherFields.empty() ? OrderedJson::object() : OrderedJson::parse(config.otherFields, nullptr, false);
+    for (const auto& [key, value] : other.items()) {
+        fields[key] = value;
     }
-    json["r"] = config.r;
-    const bool whole = config.loraAlpha == std::floor(config.loraAlpha) && std::abs(config.loraAlpha) < 1e15;
-    json["lora_alpha"] = whole ? Json(static_cast<std::int64_t>(config.loraAlpha)) : Json(config.loraAlpha);
-    json["lora_dropout"] = config.loraDropout;
-    json["bias"] = config.bias;
-    json["fan_in_fan_out"] = config.fanInFanOut;
-    json["use_rslora"] = config.useRslora;
-    json["use_dora"] = config.useDora;
-    json["lora_bias"] = config.loraBias;
-    json["init_lora_weights"] = Json::parse(config.initLoraWeights);
-    json["target_parameters"] = nullableList(config.targetParameters);
-    json["layers_to_transform"] = nullableList(config.layersToTransform);
-    json["layers_pattern"] = nullableList(config.layersPattern);
-    json["alpha_pattern"] = Json::object();
-    for (const auto& [name, alpha] : config.alphaPattern) {
-        json["alpha_pattern"][name] = alpha;
+    const auto nullable = [](const std::string& text) { return text.empty() ? OrderedJson() : OrderedJson(text); };
+    const auto nullableList = [](const auto& list) { return list.empty() ? OrderedJson() : OrderedJson(list); };
+    fields["peft_type"] = config.peftType;
+    fields["base_model_name_or_path"] = nullable(config.baseModel);
+    fields["revision"] = nullable(config.revision);
+    fields["task_type"] = nullable(config.taskType);
+    fields["target_modules"] = selectionJson(config.targetModules);
+    fields["exclude_modules"] = selectionJson(config.excludeModules);
+    fields["modules_to_save"] = nullableList(config.modulesToSave);
+    if (config.type != PeftType::Other) {
+        const bool whole = config.loraAlpha == std::floor(config.loraAlpha) && std::abs(config.loraAlpha) < 1e15;
+        fields["r"] = config.r;
+        fields["lora_alpha"] =
+            whole ? OrderedJson(static_cast<std::int64_t>(config.loraAlpha)) : OrderedJson(config.loraAlpha);
+        fields["lora_dropout"] = config.loraDropout;
+        fields["bias"] = config.bias;
+        fields["fan_in_fan_out"] = config.fanInFanOut;
+        fields["use_rslora"] = config.useRslora;
+        fields["use_dora"] = config.useDora;
+        fields["lora_bias"] = config.loraBias;
+        fields["init_lora_weights"] = OrderedJson::parse(config.initLoraWeights);
+        fields["target_parameters"] = nullableList(config.targetParameters);
+        fields["layers_to_transform"] = nullableList(config.layersToTransform);
+        fields["layers_pattern"] = nullableList(config.layersPattern);
+        fields["rank_pattern"] = patternJson(config.rankPattern); // the order decides which key wins
+        fields["alpha_pattern"] = patternJson(config.alphaPattern);
     }
-    json["rank_pattern"] = Json::object();
     if (config.type == PeftType::AdaLora) {
         const AdaLoraFields& ada = config.adalora;
-        json.update({ { "target_r", ada.targetR },
-                      { "init_r", ada.initR },
-                      { "tinit", ada.tinit },
-                      { "tfinal", ada.tfinal },
-                      { "deltaT", ada.deltaT },
-                      { "beta1", ada.beta1 },
-                      { "beta2", ada.beta2 },
-                      { "orth_reg_weight", ada.orthRegWeight },
-                      { "total_step", ada.totalStep } });
-        for (const auto& [name, kept] : ada.rankPattern) {
-            json["rank_pattern"][name] = kept;
-        }
-        return json;
+        fields["target_r"] = ada.targetR;
+        fields["init_r"] = ada.initR;
+        fields["tinit"] = ada.tinit;
+        fields["tfinal"] = ada.tfinal;
+        fields["deltaT"] = ada.deltaT;
+        fields["beta1"] = ada.beta1;
+        fields["beta2"] = ada.beta2;
+        fields["orth_reg_weight"] = ada.orthRegWeight;
+        fields["total_step"] = ada.totalStep;
+        fields["rank_pattern"] = patternJson(ada.rankPattern);
     }
-    for (const auto& [name, rank] : config.rankPattern) {
-        json["rank_pattern"][name] = rank;
+    OrderedJson json = OrderedJson::object();
+    for (auto& [key, value] : fields) {
+        json[key] = std::move(value);
     }
     return json;
 }
@@ -389,9 +411,11 @@ Result<AdapterMatcher> AdapterMatcher::make(const AdapterConfig& config, const s
     if (!config.layersToTransform.empty()) {
         const std::vector<std::string> layers =
             config.layersPattern.empty() ? std::vector<std::string> { "[^.]*" } : config.layersPattern;
+        // Any list of layers: the outermost number counts. A list that is named: the innermost of that name.
+        const std::string start = config.layersPattern.empty() ? ".*?\\." : ".*\\.";
         for (const std::string& layer : layers) {
             RW_TRY(PathPattern pattern,
-                   PathPattern::compile(".*\\." + layer + "\\.(\\d+)\\.", subject + ": layers_pattern"));
+                   PathPattern::compile(start + layer + "\\.(\\d+)\\.", subject + ": layers_pattern"));
             matcher.m_layers.push_back(std::move(pattern));
         }
     }
@@ -419,7 +443,7 @@ Result<bool> AdapterMatcher::targets(std::string_view path) const
             return false;
         }
     }
-    if (inList(m_config.excludeModules.names)) {
+    if (inList(m_config.excludeModules.names) || isSavedWhole(path, m_config.modulesToSave)) {
         return false;
     }
     switch (m_config.targetModules.kind) {

@@ -96,8 +96,8 @@ struct AdapterConfig {
 /// Errors: FileNotFound, IoFailed and those of parseAdapterConfig().
 [[nodiscard]] Result<AdapterConfig> readAdapterConfig(const std::filesystem::path& fileOrFolder,
                                                       std::vector<Warning>& warnings);
-/// Sorted keys, as PEFT writes it; unknown keys of the source included.
-[[nodiscard]] Json adapterConfigJson(const AdapterConfig& config);
+/// Sorted keys, as PEFT writes it, patterns in their order; unknown keys of the source included.
+[[nodiscard]] OrderedJson adapterConfigJson(const AdapterConfig& config);
 
 /// The expressions of one configuration, compiled once. Thread: any.
 class AdapterMatcher {

@@ -239,11 +239,12 @@ void checkShards(HubRevision& revision)
 
 HubUse useOf(const fs::path& folder)
 {
-    const auto jsonWith = [](const fs::path& file, const char* key) {
+    const auto fieldOf = [](const fs::path& file, const char* key) {
         const auto json = readJsonFile(file, { .maxBytes = 16U << 20 });
-        return json && json->is_object() && json->contains(key) && json->at(key).is_string();
+        const bool there = json && json->is_object() && json->contains(key) && json->at(key).is_string();
+        return there ? json->at(key).get<std::string>() : std::string();
     };
-    if (jsonWith(folder / "meta" / "info.json", "codebase_version")) {
+    if (!fieldOf(folder / "meta" / "info.json", "codebase_version").empty()) {
         return HubUse::Dataset;
     }
     if (isFile(folder / "adapter_config.json") && isFile(folder / "adapter_model.safetensors")) {
@@ -251,10 +252,7 @@ HubUse useOf(const fs::path& folder)
     }
     const bool weights = isFile(folder / "model.safetensors") || isFile(folder / "model.safetensors.index.json");
     const fs::path config = folder / "config.json";
-    if (weights
-        && (jsonWith(config, "type")
-            || (jsonWith(config, "model_type") && isFile(config)
-                && readJsonFile(config)->at("model_type") == "openvla"))) {
+    if (weights && (!fieldOf(config, "type").empty() || fieldOf(config, "model_type") == "openvla")) {
         return HubUse::Policy;
     }
     if (isFile(folder / "tokenizer.json") || isFile(folder / "tokenizer.model")) {

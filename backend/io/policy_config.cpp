@@ -373,7 +373,9 @@ void readNormStats(const Json& object, const std::string& file, const std::strin
         const std::string prefix = path + displayName(name, 200) + ".";
         FieldReader reader(entry, file, prefix);
         if (const Json* action = reader.requireObject("action"); action != nullptr) {
-            config.normStats[name] = readActionStatistics(*action, file, prefix + "action.", reader);
+            ActionStatistics statistics = readActionStatistics(*action, file, prefix + "action.", reader);
+            statistics.otherFields = detail::otherFieldsText(entry, reader.unknownKeys());
+            config.normStats[name] = std::move(statistics);
         }
         parent.merge(reader);
     }
@@ -619,8 +621,10 @@ Result<PolicyConfig> parsePolicyConfig(std::string_view text, std::string_view v
     }
     RW_TRY_VOID(reader.result());
     const std::vector<std::string> unknown = reader.unknownKeys();
-    config.otherFields = detail::otherFieldsText(json, unknown);
-    if (config.model.index() != 0) {
+    if (config.model.index() == 0) {
+        config.otherFields = ordered.dump();
+    } else {
+        config.otherFields = detail::otherFieldsText(json, unknown);
         warnOfUnknownKeys(unknown, config, subject, warnings);
     }
     return config;

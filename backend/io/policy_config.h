@@ -196,7 +196,8 @@ struct TimmVisionConfig {
 /// Action statistics of one pre-training data set of OpenVLA.
 struct ActionStatistics {
     std::vector<double> q01, q99, mean, std, min, max;
-    std::vector<bool> mask; ///< False: the dimension is not un-normalised (gripper). Empty: all are.
+    std::vector<bool> mask;  ///< False: the dimension is not un-normalised (gripper). Empty: all are.
+    std::string otherFields; ///< The rest of the data set's entry, as JSON text of one object; empty: none.
     [[nodiscard]] bool operator==(const ActionStatistics&) const = default;
 };
 
@@ -240,7 +241,8 @@ struct PolicyConfig {
     OptimizerPreset optimizer;
     SchedulerPreset scheduler;
     std::variant<std::monostate, SmolVlaConfig, PiConfig, OpenVlaConfig> model;
-    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none.
+    std::string otherFields; ///< Keys that have no field here, as JSON text of one object; empty: none. Of a type that
+                             ///< we do not run: the whole file.
     [[nodiscard]] bool operator==(const PolicyConfig&) const = default;
 
     [[nodiscard]] const SmolVlaConfig* smolvla() const { return std::get_if<SmolVlaConfig>(&model); }

@@ -35,7 +35,8 @@ OrderedJson statisticsJson(const ActionStatistics& statistics)
     return json;
 }
 
-void writeOpenVla(OrderedJson& json, OpenVlaConfig config)
+/// Returns the towers' names, for a file that does not have them.
+OrderedJson writeOpenVla(OrderedJson& json, OpenVlaConfig config)
 {
     json["model_type"] = "openvla";
     detail::FieldsOut visit(json);
@@ -43,7 +44,10 @@ void writeOpenVla(OrderedJson& json, OpenVlaConfig config)
     json["text_config"] = detail::textJson(config.text);
     OrderedJson stats = OrderedJson::object();
     for (const auto& [name, statistics] : config.normStats) {
-        stats[name] = { { "action", statisticsJson(statistics) } };
+        OrderedJson entry = OrderedJson::object();
+        entry["action"] = statisticsJson(statistics);
+        detail::addOtherFields(entry, statistics.otherFields);
+        stats[name] = std::move(entry);
     }
     json["norm_stats"] = std::move(stats);
     OrderedJson ids = OrderedJson::array();
@@ -55,10 +59,10 @@ void writeOpenVla(OrderedJson& json, OpenVlaConfig config)
         detail::visitTimm(visitTower, tower);
         towers.push_back(std::move(entry));
     }
-    json["timm_model_ids"] = std::move(ids);
     if (config.visionFromFile) {
         json["vision_sizes"] = std::move(towers);
     }
+    return ids;
 }
 
 void writeModel(OrderedJson& json, const PolicyConfig& config)
@@ -84,8 +88,11 @@ void writeModel(OrderedJson& json, const PolicyConfig& config)
 OrderedJson policyConfigJson(const PolicyConfig& config)
 {
     OrderedJson json = OrderedJson::object();
-    if (const OpenVlaConfig* openvla = config.openvla()) {
-        writeOpenVla(json, *openvla);
+    OrderedJson towerNames;
+    if (config.model.index() == 0) {
+        json["type"] = config.type;
+    } else if (const OpenVlaConfig* openvla = config.openvla()) {
+        towerNames = writeOpenVla(json, *openvla);
     } else {
         json["type"] = config.type;
         json["input_features"] = featuresJson(config.inputFeatures);
@@ -102,6 +109,9 @@ OrderedJson policyConfigJson(const PolicyConfig& config)
         detail::visitTraining(visit, copy.optimizer, copy.scheduler);
     }
     detail::addOtherFields(json, config.otherFields);
+    if (!towerNames.is_null() && !json.contains("timm_model_ids")) {
+        json["timm_model_ids"] = std::move(towerNames);
+    }
     return json;
 }
 

@@ -110,7 +110,7 @@ void readText(const Json& json, const std::string& file, const std::string& path
         }
         reader.merge(ropeReader);
     }
-    if (reader.find("rope_scaling") != nullptr) {
+    if (json.is_object() && json.contains("rope_scaling") && !json.at("rope_scaling").is_null()) {
         reader.reject("rope_scaling", "is set; rotary embeddings are not scaled here", Errc::Unsupported);
     }
     if (reader.ok() && config.numAttentionHeads % config.numKeyValueHeads != 0) {

@@ -232,7 +232,7 @@ void TestIoFormats::goldenSafetensors_data()
 {
     QTest::addColumn<QString>("file");
     QTest::addColumn<QString>("expect");
-    const auto cases = readJsonFile(goldenFolder() / "hostile" / "safetensors" / "cases.json");
+    const auto cases = readCases(goldenFolder() / "hostile" / "safetensors");
     QVERIFY2(cases, "no golden safetensors cases");
     for (const Json& row : cases->at("cases")) {
         const auto file = row.at("file").get<std::string>();
