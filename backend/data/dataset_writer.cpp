@@ -42,8 +42,10 @@ Result<io::VideoEncoderOptions> encoderOptions(const VideoOptions& video)
     options.gop = video.gop;
     if (video.codec == VideoCodec::H264) {
         options.encoder = "libx264";
-        options.preset = video.preset.empty() ? "superfast" : video.preset;
-        options.crf = video.quality < 0 ? 23 : video.quality;
+        // No deblocking and no arithmetic coding: half the time to write and to read, at a higher fidelity and twice
+        // the bytes of lerobot's medium preset with CRF 30 (640 × 480, key frame distance 2).
+        options.preset = video.preset.empty() ? "ultrafast" : video.preset;
+        options.crf = video.quality < 0 ? 26 : video.quality;
     } else {
         options.encoder = "libsvtav1";
         options.preset = video.preset.empty() ? "12" : video.preset;

@@ -28,7 +28,7 @@ enum class VideoCodec : std::uint8_t { H264, Av1 };
 struct VideoOptions {
     VideoCodec codec = VideoCodec::H264;
     std::string preset; ///< Empty: a fast one of the codec.
-    int quality = -1;   ///< CRF; -1: the codec's default here (H264 23, Av1 30).
+    int quality = -1;   ///< CRF; -1: the codec's default here (H264 26, Av1 30).
     int gop = 2;        ///< Frames from key frame to key frame; 2 keeps random access cheap.
 };
 

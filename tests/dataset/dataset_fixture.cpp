@@ -259,6 +259,9 @@ int runChild(const std::string& mode, const std::filesystem::path& folder)
     if (mode == "--fill") {
         return fillDisk(folder);
     }
+    if (mode == "--create") {
+        return DatasetWriter::create(folder, smallSpec()) ? 0 : 2;
+    }
     return mode == "--sample" ? recordSample(folder) : 1;
 }
 
@@ -267,9 +270,7 @@ int runChild(const std::string& mode, const std::filesystem::path& folder)
 int main(int argc, char** argv)
 {
     using namespace rankwise::test;
-    if (argc == 3
-        && (std::string(argv[1]) == "--record" || std::string(argv[1]) == "--fill"
-            || std::string(argv[1]) == "--sample")) {
+    if (argc == 3 && std::string_view(argv[1]).starts_with("--")) {
         return runChild(argv[1], argv[2]);
     }
     const QCoreApplication app(argc, argv);

@@ -51,7 +51,7 @@ Result<data::EpisodeReceipt> recordEpisode(data::DatasetWriter& writer, std::int
 /// Every row and, if asked, every frame against the functions above; an empty text when equal.
 std::string differsFromRecording(const data::DatasetReader& reader, bool pictures);
 
-/// `--record DIR`, `--fill DIR`, `--sample DIR`: what the test program does as a child process.
+/// `--create DIR`, `--record DIR`, `--fill DIR`, `--sample DIR`: what the test program does as a child process.
 int runChild(const std::string& mode, const std::filesystem::path& folder);
 
 /// Runs the test objects of the other files.
