@@ -67,7 +67,8 @@ public:
     /// Every linear layer; references stay valid as long as the policy.
     [[nodiscard]] virtual std::vector<std::reference_wrapper<Linear>> linears() = 0;
 
-    /// Training loss at given noise [B, T, A] and flow time [B].
+    /// Training loss at given noise [R·B, T, A] and flow time [R·B]: R draws of each sample, the r-th in rows
+    /// r·B … r·B + B - 1. The observation is encoded once for all of them.
     [[nodiscard]] virtual LossOutput loss(const PolicyBatch& batch, const at::Tensor& noise,
                                           const at::Tensor& time) = 0;
     /// Actions [B, T, action dim], normalised, from noise [B, T, A]; `steps` <= 0 takes the configuration's.

@@ -329,9 +329,23 @@ public:
     [[nodiscard]] LossOutput loss(const PolicyBatch& batch, const at::Tensor& noise, const at::Tensor& time) override
     {
         const SmolVlaPrefix prefix = m_network.embedPrefix(batch, m_taps);
-        const SmolVlaMemory memory = m_network.remember(prefix, m_network.readPrefix(prefix, m_taps, "train."));
-        const at::Tensor predicted = m_network.velocity(noisyActions(batch.actions, noise, time), time, memory, m_taps);
-        const FlowLoss loss = flowLoss(predicted, batch.actions, noise, batch.actionIsPad, actionDim());
+        const std::int64_t samples = batch.actions.size(0);
+        const std::int64_t draws = noise.size(0) / samples;
+        RW_CHECK(draws >= 1 && noise.size(0) == draws * samples && time.size(0) == noise.size(0));
+        const SmolVlaMemory memory
+            = repeatedMemory(m_network.remember(prefix, m_network.readPrefix(prefix, m_taps, "train.")), draws);
+        const auto repeated = [draws](const at::Tensor& tensor) {
+            if (draws == 1 || !tensor.defined()) {
+                return tensor;
+            }
+            std::vector<std::int64_t> times(static_cast<std::size_t>(tensor.dim()), 1);
+            times.front() = draws;
+            return tensor.repeat(times);
+        };
+        const at::Tensor actions = repeated(batch.actions);
+        const at::Tensor predicted = m_network.velocity(noisyActions(actions, noise, time), time, memory, m_taps);
+        FlowLoss loss = flowLoss(predicted, actions, noise, repeated(batch.actionIsPad), actionDim());
+        loss.perSample = loss.perSample.view({ draws, samples }).mean(0);
         if (m_taps != nullptr) {
             tapMasks(prefix);
             m_taps->put("train.losses", loss.elements);

@@ -322,6 +322,31 @@ SmolVlaMemory SmolVlaNetwork::remember(const SmolVlaPrefix& prefix, std::vector<
     return memory;
 }
 
+SmolVlaMemory repeatedMemory(SmolVlaMemory memory, std::int64_t draws)
+{
+    if (draws == 1) {
+        return memory;
+    }
+    const auto repeat = [draws](at::Tensor& tensor, bool shared) {
+        if (tensor.defined() && !(shared && tensor.size(0) == 1)) { // one row for all samples is broadcast
+            std::vector<std::int64_t> times(static_cast<std::size_t>(tensor.dim()), 1);
+            times.front() = draws;
+            tensor = tensor.repeat(times);
+        }
+    };
+    for (LayerCache& layer : memory.layers) {
+        repeat(layer.k, false);
+        repeat(layer.v, false);
+    }
+    for (RopeTable* table : { &memory.jointRope, &memory.crossRope }) {
+        repeat(table->cos, true);
+        repeat(table->sin, true);
+    }
+    repeat(memory.jointBias, true);
+    repeat(memory.crossBias, true);
+    return memory;
+}
+
 at::Tensor SmolVlaNetwork::embedActions(const at::Tensor& noisy, const at::Tensor& time) const
 {
     const at::Tensor actions = actionIn.forward(noisy); // [B, T, W]

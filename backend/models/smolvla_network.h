@@ -44,6 +44,9 @@ struct SmolVlaMemory {
     at::Tensor crossBias;           ///< [B or 1, T, P]; undefined when every prefix token is valid.
 };
 
+/// The same memory for `draws` noises of each sample: rows b, B + b, 2B + b, … belong to sample b.
+[[nodiscard]] SmolVlaMemory repeatedMemory(SmolVlaMemory memory, std::int64_t draws);
+
 class SmolVlaNetwork {
 public:
     // Sizes and switches

@@ -142,7 +142,7 @@ private:
         if (m_parts.draw) {
             return m_parts.draw(m_state.step, pass, batch);
         }
-        return drawFlow(static_cast<std::uint64_t>(m_config.seed), m_state.step, pass, batch,
+        return drawFlow(static_cast<std::uint64_t>(m_config.seed), m_state.step, pass, batch * m_config.noiseDraws,
                         m_parts.policy.chunkSize(), m_parts.policy.paddedActionDim());
     }
 
