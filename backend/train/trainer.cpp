@@ -396,8 +396,9 @@ Result<void> checkFirstBatch(PreflightReport& report, Assembly& parts, const Tra
     const LoopParts loop {
         .policy = *parts.policy, .method = *parts.method, .optimizer = *parts.optimizer, .batches = *parts.source
     };
-    const FlowDraw draw = drawFlow(static_cast<std::uint64_t>(config.seed), 0, 0, batch.actions.size(0),
-                                   parts.policy->chunkSize(), parts.policy->paddedActionDim());
+    const FlowDraw draw =
+        drawFlow(static_cast<std::uint64_t>(config.seed), 0, 0, batch.actions.size(0) * config.noiseDraws,
+                 parts.policy->chunkSize(), parts.policy->paddedActionDim());
     const adapters::TrainProgress progress { 0, config.steps };
     const auto start = Clock::now();
     const PassResult result = backwardPass(loop, batch, draw, config, progress, 0);
@@ -465,7 +466,7 @@ Result<void> checkOverfit(PreflightReport& report, Assembly& parts, const TrainC
                                                  last = record.loss;
                                              } },
                            .draw = [&](std::int64_t, std::int64_t, std::int64_t size) {
-                               return drawFlow(static_cast<std::uint64_t>(config.seed), 0, 0, size,
+                               return drawFlow(static_cast<std::uint64_t>(config.seed), 0, 0, size * config.noiseDraws,
                                                parts.policy->chunkSize(), parts.policy->paddedActionDim());
                            } };
     const auto summary = runLoop(loop, few, {}, job);

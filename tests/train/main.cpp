@@ -119,6 +119,20 @@ int trainSmall(const std::filesystem::path& folder, std::int64_t steps, bool res
 
 } // namespace
 
+namespace {
+
+int trainWhole(const std::filesystem::path& folder, std::int64_t steps, bool resume)
+{
+    const auto summary = train::runTraining(wholeConfig(steps), folder, resume, {});
+    if (!summary) {
+        std::fprintf(stderr, "%s\n", summary.error().describe().c_str());
+        return 1;
+    }
+    return summary->step == steps ? 0 : 2;
+}
+
+} // namespace
+
 int main(int argc, char** argv)
 {
     if (argc >= 5 && std::string_view(argv[1]) == "--child" && std::string_view(argv[2]) == "small") {

@@ -21,6 +21,7 @@ inline train::TrainConfig wholeConfig(std::int64_t steps)
     config.method = { { "type", "lora_sp" } };
     config.steps = steps;
     config.batchSize = 2;
+    config.noiseDraws = 2;
     config.optimizer.preset = "nano";
     config.optimizer.lr = 1e-3;
     config.optimizer.clipNorm = 1.0;
