@@ -93,6 +93,10 @@ Result<Value> parseStrictly(std::string_view text, const std::string& subject, c
     if (text.empty()) {
         return fail(Errc::JsonInvalid, "is empty; a JSON value is expected", subject, 0);
     }
+    // The lexer takes a NUL for the end of the text and would not see what follows it.
+    if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+        return fail(Errc::JsonInvalid, "is not valid JSON: it holds a NUL byte", subject, static_cast<std::int64_t>(nul));
+    }
     Value root;
     StrictHandler<Value> handler(root, limits);
     if (!Value::sax_parse(text.begin(), text.end(), &handler)) {

@@ -192,6 +192,7 @@ void TestIoConfigs::policyErrors_data()
     row("good", kSmolVla + "}", "ok");
     row("list", "[]", "FieldInvalid");
     row("cut", kSmolVla, "JsonInvalid");
+    row("text after a NUL", kSmolVla + "}" + std::string("\0x", 2), "JsonInvalid");
     row("NaN", kSmolVla + R"(,"optimizer_lr":NaN})", "JsonInvalid");
     row("key twice", kSmolVla + R"(,"chunk_size":4,"chunk_size":4})", "JsonInvalid");
     row("type a number", R"({"type":1})", "FieldInvalid");
