@@ -1251,6 +1251,9 @@ void TestWidgets::dropOpensItems()
     gui::MainWindow window(optionsIn(folder));
     QMimeData mime;
     mime.setUrls({ QUrl::fromLocalFile(path), QUrl(QStringLiteral("https://example.org/model")) });
+    QDragEnterEvent enter(QPoint(10, 10), Qt::CopyAction, &mime, Qt::LeftButton, Qt::NoModifier);
+    QCoreApplication::sendEvent(&window, &enter);
+    QVERIFY(enter.isAccepted());
     QDropEvent drop(QPointF(10, 10), Qt::CopyAction, &mime, Qt::LeftButton, Qt::NoModifier);
     QCoreApplication::sendEvent(&window, &drop);
     QVERIFY(window.lastMessage().contains(QStringLiteral("nothing is fetched")));

@@ -53,6 +53,21 @@ QString jsonToText(const Json& value)
 QString labelOf(const QString& name)
 {
     QString label = name.section(QLatin1Char('.'), -1);
+    static const QHash<QString, QString> kWords {
+        { QStringLiteral("lr"), QStringLiteral("Learning rate") },
+        { QStringLiteral("decay_lr"), QStringLiteral("Learning rate at the end") },
+        { QStringLiteral("eps"), QStringLiteral("Epsilon") },
+        { QStringLiteral("r"), QStringLiteral("Rank") },
+        { QStringLiteral("lora_alpha"), QStringLiteral("Alpha") },
+        { QStringLiteral("use_rslora"), QStringLiteral("Rank-stabilized") },
+        { QStringLiteral("lora_dropout"), QStringLiteral("Dropout") },
+        { QStringLiteral("eta"), QString::fromUtf8("Kept energy η") },
+        { QStringLiteral("std_floor"), QStringLiteral("Least deviation") },
+        { QStringLiteral("tensorboard"), QStringLiteral("TensorBoard files") },
+    };
+    if (const auto found = kWords.constFind(label); found != kWords.constEnd()) {
+        return *found;
+    }
     label.replace(QLatin1Char('_'), QLatin1Char(' '));
     label[0] = label[0].toUpper();
     return label;

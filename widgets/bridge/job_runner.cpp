@@ -110,7 +110,9 @@ Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const J
             },
             Qt::QueuedConnection);
     });
-    Q_EMIT jobStarted(job);
+    if (!job->title().isEmpty()) {
+        Q_EMIT jobStarted(job);
+    }
     return job;
 }
 

@@ -77,7 +77,8 @@ public:
     ~JobRunner() override; ///< Stops every job and waits for the pool to drain.
 
     /// Starts `work`; calls `done` with its result in the GUI thread, unless `receiver` was deleted meanwhile.
-    /// An exception that escapes `work` arrives as Errc::Internal. The job deletes itself after finished().
+    /// An exception that escapes `work` arrives as Errc::Internal. The job deletes itself after finished(). Without a
+    /// title it is not announced by jobStarted(): for work of a moment, such as decoding one frame.
     template <class T>
     Job* start(QString title, std::function<Result<T>(const JobContext&)> work, QObject* receiver,
                std::function<void(Result<T>)> done)

@@ -253,19 +253,29 @@ std::vector<RunAlarm> findAlarms(const RunRecord& record)
 
 QString shortLayerName(const std::string& path)
 {
-    QStringList parts = toQString(path).split(QLatin1Char('.'));
-    parts.erase(std::remove_if(parts.begin(), parts.end(),
-                               [](const QString& part) {
-                                   static const QStringList kNoise { QStringLiteral("model"),
-                                                                     QStringLiteral("base_model"),
-                                                                     QStringLiteral("vlm_with_expert") };
-                                   return kNoise.contains(part);
-                               }),
-                parts.end());
-    while (parts.size() > 4) {
-        parts.removeFirst();
+    const QStringList parts = toQString(path).split(QLatin1Char('.'));
+    // The part of the model, the layer's number, and what it is: "vision 3 q_proj".
+    QString part;
+    QString number;
+    for (const QString& word : parts) {
+        if (word.contains(QLatin1String("vision"))) {
+            part = QStringLiteral("vision");
+        } else if (word.contains(QLatin1String("expert")) && word != QLatin1String("vlm_with_expert")) {
+            part = QStringLiteral("expert");
+        } else if (word.contains(QLatin1String("text")) || word == QLatin1String("language_model")) {
+            part = QStringLiteral("text");
+        }
+        bool isNumber = false;
+        (void)word.toInt(&isNumber);
+        number = isNumber ? word : number;
     }
-    return parts.join(QLatin1Char('.'));
+    QStringList name;
+    for (const QString& piece : { part, number, parts.back() }) {
+        if (!piece.isEmpty()) {
+            name << piece;
+        }
+    }
+    return name.join(QLatin1Char(' '));
 }
 
 QString groupName(std::int64_t group)

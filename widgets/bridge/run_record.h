@@ -69,7 +69,7 @@ struct RunRecord {
 /// What is wrong with the run's numbers, from rank movement, expert shares, losses and loader times.
 [[nodiscard]] std::vector<RunAlarm> findAlarms(const RunRecord& record);
 
-/// "layers.3.self_attn.q_proj" of a long path: what tells layers of a model apart.
+/// "vision 3 q_proj" of a long path: what tells layers of a model apart.
 [[nodiscard]] QString shortLayerName(const std::string& path);
 /// Name of a module group: vision, language, action, projection.
 [[nodiscard]] QString groupName(std::int64_t group);

@@ -99,6 +99,8 @@ public:
     void selectStep(qint64 step);
     void selectDataset(const QString& path);
     void selectEpisode(qint64 episode);
+    /// Tells whoever shows an arm the state of the replayed episode now: six joints (rad) and the opening (m).
+    void replayState(const QVector<double>& state) { Q_EMIT stateReplayed(state); }
 
     /// Open items and selection, for sessions.
     [[nodiscard]] QJsonObject save() const;
@@ -113,6 +115,7 @@ Q_SIGNALS:
     void stepSelected(qint64 step);
     void datasetSelected(const QString& path);
     void episodeSelected(qint64 episode);
+    void stateReplayed(const QVector<double>& state);
     void changed(); ///< Anything that a session stores.
 
 private:

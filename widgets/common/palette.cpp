@@ -18,11 +18,10 @@ namespace {
 constexpr int kMaxShown = 60;
 }
 
-std::optional<int> fuzzyScore(const QString& query, const QString& text)
+namespace {
+
+std::optional<int> wordScore(const QString& query, const QString& text)
 {
-    if (query.isEmpty()) {
-        return 0;
-    }
     const qsizetype whole = text.indexOf(query, 0, Qt::CaseInsensitive);
     if (whole >= 0) {
         const bool wordStart = whole == 0 || !text[whole - 1].isLetterOrNumber();
@@ -31,9 +30,6 @@ std::optional<int> fuzzyScore(const QString& query, const QString& text)
     int score = 0;
     qsizetype at = 0;
     for (const QChar letter : query) {
-        if (letter.isSpace()) {
-            continue;
-        }
         const qsizetype found = text.indexOf(letter, at, Qt::CaseInsensitive);
         if (found < 0) {
             return std::nullopt;
@@ -43,6 +39,22 @@ std::optional<int> fuzzyScore(const QString& query, const QString& text)
         at = found + 1;
     }
     return score;
+}
+
+} // namespace
+
+std::optional<int> fuzzyScore(const QString& query, const QString& text)
+{
+    int sum = 0;
+    const QStringList words = query.split(QLatin1Char(' '), Qt::SkipEmptyParts);
+    for (const QString& word : words) {
+        const auto score = wordScore(word, text);
+        if (!score) {
+            return std::nullopt;
+        }
+        sum += *score;
+    }
+    return sum;
 }
 
 Palette::Palette(QWidget* window) : QFrame(window), m_input(new QLineEdit), m_list(new QListWidget)

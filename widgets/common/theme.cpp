@@ -111,6 +111,13 @@ QString Theme::styleSheet() const
         "QGroupBox { border: @width solid @border; border-radius: 4px; margin-top: 1.2em; padding-top: 4px; }"
         "QGroupBox::title { subcontrol-origin: margin; left: 8px; padding: 0 4px; }"
         "QStatusBar::item { border: 0; }"
+        "QLineEdit { border: @width solid @border; border-radius: 3px; padding: 2px 4px; background: @base; }"
+        "QLineEdit:focus { border-color: @accent; }"
+        "QCheckBox::indicator { width: 0.9em; height: 0.9em; border: @width solid @dim; border-radius: 2px;"
+        " background: @base; }"
+        "QCheckBox::indicator:checked { background: qradialgradient(cx:0.5, cy:0.5, radius:0.5, fx:0.5, fy:0.5,"
+        " stop:0 @accent, stop:0.75 @accent, stop:0.8 @base); border-color: @accent; }"
+        "QCheckBox::indicator:focus, QCheckBox:focus { border-color: @accent; }"
         "QLabel[role=\"dim\"] { color: @dim; }"
         "QLabel[role=\"heading\"] { font-weight: bold; }"
         "QLabel[role=\"title\"] { font-size: 16pt; }"
@@ -119,6 +126,7 @@ QString Theme::styleSheet() const
         "QLabel[role=\"good\"] { color: @good; font-weight: bold; }"
         "QFrame[role=\"card\"] { background: @base; border: @width solid @border; border-radius: 6px; }"
         "QFrame[role=\"alarm\"] { background: @base; border: 2px solid @warning; border-radius: 6px; }");
+    sheet.replace(QStringLiteral("@accent"), accent.name());
     sheet.replace(QStringLiteral("@text"), text.name());
     sheet.replace(QStringLiteral("@base"), base.name());
     sheet.replace(QStringLiteral("@border"), border.name());

@@ -128,6 +128,13 @@ void ComposePanel::build()
     const QStringList leftGroups { QStringLiteral("policy"), QStringLiteral("dataset"), QStringLiteral("method"),
                                    QStringLiteral("preflight") };
     QHash<QString, QFormLayout*> forms;
+    for (const char* group : { "policy", "dataset", "method", "run", "optimizer", "schedule", "ema", "preflight" }) {
+        auto* box = new QGroupBox(groupTitle(QLatin1String(group)));
+        auto* form = new QFormLayout(box);
+        form->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
+        forms.insert(QLatin1String(group), form);
+        (leftGroups.contains(QLatin1String(group)) ? left : right)->addWidget(box);
+    }
     for (const FormField& field : m_form->fields()) {
         QFormLayout*& form = forms[field.group];
         if (form == nullptr) {

@@ -36,8 +36,9 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
 {
     m_runs->setAccessibleName(tr("Run shown"));
     m_runs->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-    m_runs->setMinimumContentsLength(18);
+    m_runs->setMinimumContentsLength(15);
     m_state->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+    m_state->setMinimumWidth(120);
     m_eta->setRange(0.01, 1.0);
     m_eta->setDecimals(3);
     m_eta->setSingleStep(0.01);
@@ -49,7 +50,8 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     etaLayout->addWidget(m_eta);
     etaLayout->addWidget(m_etaApply);
     m_etaApply->setAccessibleName(tr("Send η to the worker"));
-    auto* overlay = new QCheckBox(tr("Overlay open runs"));
+    auto* overlay = new QCheckBox(tr("Overlay"));
+    overlay->setToolTip(tr("Draw all open runs over each other"));
     auto* bar = new QHBoxLayout;
     bar->setContentsMargins(6, 4, 6, 0);
     bar->addWidget(m_runs);
@@ -150,23 +152,23 @@ void TrainView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace
                    .key = QStringLiteral("Ctrl+Return"), .help = tr("Starts a worker process with the composed configuration"),
                    .run = [view] { view()->compose().start(); },
                    .commandLine = [view] { return view()->compose().commandLine(); } });
-    commands.add({ .id = QStringLiteral("run.pause"), .category = category, .text = tr("Pause or resume"),
+    commands.add({ .id = QStringLiteral("run.pause"), .category = category, .text = tr("Pause"),
                    .key = QStringLiteral("F6"), .help = tr("Asks the worker of the selected run to pause, or to go on"),
                    .checkable = true,
                    .run = [view, paused] {
                        view()->control(paused() ? data::ControlAction::Resume : data::ControlAction::Pause);
                    },
                    .enabled = active, .checked = paused, .commandLine = shell(QStringLiteral("run.pause")) });
-    commands.add({ .id = QStringLiteral("run.stop"), .category = category, .text = tr("Stop run"),
+    commands.add({ .id = QStringLiteral("run.stop"), .category = category, .text = tr("Stop"),
                    .key = QStringLiteral("Ctrl+F6"),
                    .help = tr("Asks the worker to write a checkpoint and stop; the run can be resumed"),
                    .run = [view] { view()->control(data::ControlAction::Stop); }, .enabled = active,
                    .commandLine = shell(QStringLiteral("run.stop")) });
-    commands.add({ .id = QStringLiteral("run.snapshot"), .category = category, .text = tr("Snapshot now"),
+    commands.add({ .id = QStringLiteral("run.snapshot"), .category = category, .text = tr("Snapshot"),
                    .key = QStringLiteral("F7"), .help = tr("Asks the worker to write scores and histograms now"),
                    .run = [view] { view()->control(data::ControlAction::Snapshot); }, .enabled = active,
                    .commandLine = shell(QStringLiteral("run.snapshot")) });
-    commands.add({ .id = QStringLiteral("run.checkpoint"), .category = category, .text = tr("Checkpoint now"),
+    commands.add({ .id = QStringLiteral("run.checkpoint"), .category = category, .text = tr("Checkpoint"),
                    .key = QStringLiteral("Ctrl+F7"), .help = tr("Asks the worker to write a checkpoint now"),
                    .run = [view] { view()->control(data::ControlAction::Checkpoint); }, .enabled = active,
                    .commandLine = shell(QStringLiteral("run.checkpoint")) });
@@ -230,14 +232,14 @@ void TrainView::refreshStatus()
         if (record.status->active() && record.status->etaSeconds >= 0) {
             text += tr(" · about %1 left").arg(bridge::durationText(record.status->etaSeconds));
         }
-        if (!record.status->reason.empty()) {
-            text += QStringLiteral(" · ") + bridge::toQString(record.status->reason);
-        }
     }
     if (!record.steps.loss.empty()) {
         text += tr(" · loss %1").arg(bridge::numberText(record.steps.loss.back()));
     }
-    m_state->setText(text);
+    m_state->setText(m_state->fontMetrics().elidedText(text, Qt::ElideRight, m_state->width()));
+    if (record.status && !record.status->reason.empty()) {
+        text += QStringLiteral(" · ") + bridge::toQString(record.status->reason);
+    }
     m_state->setToolTip(text);
     const std::optional<double> eta = record.parameter("eta");
     m_etaBox->setVisible(eta.has_value());

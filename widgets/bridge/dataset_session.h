@@ -1,0 +1,69 @@
+// One open dataset: its reader, its episodes as a table with quality flags, and the columns of one episode.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "backend/data/dataset_reader.h"
+#include "widgets/bridge/job_runner.h"
+
+#include <QAbstractTableModel>
+#include <QString>
+#include <QVector>
+
+#include <memory>
+#include <vector>
+
+namespace rankwise::bridge {
+
+using DatasetPtr = std::shared_ptr<const data::DatasetReader>;
+
+/// What a look at the numbers of an episode found. Estimates: thresholds are those of qualityOf().
+struct EpisodeQuality {
+    double staticTailSeconds = 0; ///< Nothing moved at the end.
+    int jumps = 0;                ///< Steps of the state above ten times the episode's typical step.
+    double firstJumpSeconds = -1;
+    int unevenSteps = 0;          ///< Time stamps off the frame rate by more than a tenth of a frame.
+    int success = -1;             ///< 1 or 0 where the dataset says so, else -1.
+};
+
+/// A dataset as opened.
+struct OpenedDataset {
+    DatasetPtr reader;
+    std::vector<Warning> warnings;
+    std::vector<EpisodeQuality> quality; ///< By episode.
+    std::string stateKey;                ///< "observation.state" or the first that looks like it; may be empty.
+    std::string actionKey;
+};
+
+/// Errors: those of DatasetReader::open(), Cancelled. Thread: any.
+[[nodiscard]] Result<OpenedDataset> openDataset(const std::filesystem::path& root, const JobContext& job);
+
+/// The quality of one episode. Thread: any.
+[[nodiscard]] EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeInfo& episode,
+                                       const std::string& stateKey);
+
+/// Values of a numeric column over an episode, [length][width].
+[[nodiscard]] std::vector<std::vector<double>> episodeColumn(const data::DatasetReader& reader,
+                                                             const data::EpisodeInfo& episode, const std::string& key);
+
+/// Episodes as rows: number, seconds, task, success, remarks. Thread: GUI.
+class EpisodeModel : public QAbstractTableModel {
+    Q_OBJECT
+
+public:
+    enum Column { Number, Seconds, Task, Success, Remarks, ColumnCount };
+
+    explicit EpisodeModel(QObject* parent = nullptr);
+    void setDataset(std::shared_ptr<const OpenedDataset> dataset);
+
+    [[nodiscard]] int rowCount(const QModelIndex& parent = {}) const override;
+    [[nodiscard]] int columnCount(const QModelIndex& parent = {}) const override;
+    [[nodiscard]] QVariant data(const QModelIndex& index, int role) const override;
+    [[nodiscard]] QVariant headerData(int section, Qt::Orientation orientation, int role) const override;
+
+private:
+    [[nodiscard]] QString remarks(const EpisodeQuality& quality) const;
+
+    std::shared_ptr<const OpenedDataset> m_dataset;
+};
+
+} // namespace rankwise::bridge

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "widgets/robot/robot_view.h"
+
+#include "widgets/bridge/practice_arm.h"
+#include "widgets/bridge/text.h"
+#include "widgets/common/chart_view.h"
+#include "widgets/robot/joint_bars.h"
+#include "widgets/robot/scene_view.h"
+
+#include <QCheckBox>
+#include <QComboBox>
+#include <QHBoxLayout>
+#include <QLabel>
+#include <QPushButton>
+#include <QSpinBox>
+#include <QSplitter>
+#include <QStackedWidget>
+#include <QToolButton>
+#include <QVBoxLayout>
+
+namespace rankwise::robot_view {
+
+using bridge::ArmMode;
+using bridge::PracticeArm;
+
+namespace {
+
+constexpr int kFrameMs = 33;
+constexpr int kCameraPixels = 160;
+
+QString modeText(ArmMode mode)
+{
+    switch (mode) {
+    case ArmMode::Hold: return QObject::tr("Hold");
+    case ArmMode::Expert: return QObject::tr("Expert");
+    case ArmMode::Jog: return QObject::tr("Jog");
+    case ArmMode::Replay: return QObject::tr("Replay");
+    }
+    return {};
+}
+
+QString taskTitle(const QString& name)
+{
+    QString title = name;
+    title.replace(QLatin1Char('_'), QLatin1Char(' '));
+    title[0] = title[0].toUpper();
+    return title;
+}
+
+} // namespace
+
+RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions, QWidget* parent)
+    : QWidget(parent), m_stack(new QStackedWidget), m_scene(new SceneView), m_joints(new JointBars(this)),
+      m_task(new QComboBox), m_seed(new QSpinBox), m_strip(new QLabel), m_instruction(new QLabel),
+      m_follow(new QCheckBox(tr("Replay episode")))
+{
+    connect(&workspace, &bridge::Workspace::stateReplayed, this, [this](const QVector<double>& state) {
+        if (!m_arm || !m_follow->isChecked() || state.size() != static_cast<qsizetype>(bridge::kArmValues)) {
+            return;
+        }
+        std::array<double, bridge::kArmValues> values {};
+        std::copy(state.begin(), state.end(), values.begin());
+        m_arm->show(values);
+    });
+    for (const QString& task : PracticeArm::tasks()) {
+        m_task->addItem(taskTitle(task), task);
+    }
+    m_task->setAccessibleName(tr("Task"));
+    m_seed->setRange(0, 999'999);
+    m_seed->setAccessibleName(tr("Seed of the scene"));
+    m_instruction->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+    auto* bar = new QHBoxLayout;
+    bar->setContentsMargins(6, 4, 6, 0);
+    bar->addWidget(new QLabel(tr("Task")));
+    bar->addWidget(m_task);
+    bar->addWidget(new QLabel(tr("Seed")));
+    bar->addWidget(m_seed);
+    for (const char* id : { "robot.connect", "robot.expert", "robot.hold", "robot.scene" }) {
+        bar->addWidget(actions.button(QLatin1String(id)));
+    }
+    bar->addWidget(m_instruction, 1);
+
+    auto* empty = new QWidget;
+    auto* emptyLayout = new QVBoxLayout(empty);
+    auto* headline = new QLabel(tr("No arm is connected"));
+    headline->setProperty("role", QStringLiteral("title"));
+    headline->setAlignment(Qt::AlignCenter);
+    auto* hint = new QLabel(tr("The practice arm is a simulated AgileX PiPER with two cameras. Nothing moves outside this "
+                               "machine; it can be held, jogged, and watched while the scripted expert does a task."));
+    hint->setAlignment(Qt::AlignCenter);
+    hint->setWordWrap(true);
+    auto* start = actions.button(QStringLiteral("robot.connect"));
+    emptyLayout->addStretch();
+    emptyLayout->addWidget(headline);
+    emptyLayout->addWidget(hint);
+    emptyLayout->addWidget(start, 0, Qt::AlignCenter);
+    emptyLayout->addStretch();
+
+    auto* ghost = new QCheckBox(tr("Ghost"));
+    ghost->setChecked(true);
+    ghost->setToolTip(tr("Orange: where the arm was told to be"));
+    m_follow->setToolTip(tr("Shows the recorded states of the episode that plays in Datasets"));
+    m_scene->addTool(m_follow);
+    m_scene->addTool(ghost);
+    auto* side = new QWidget;
+    auto* sideLayout = new QVBoxLayout(side);
+    sideLayout->setContentsMargins(0, 0, 0, 0);
+    auto* tiles = new QHBoxLayout;
+    for (std::size_t i = 0; i < m_cameras.size(); ++i) {
+        auto* column = new QVBoxLayout;
+        m_cameraNames[i] = new QLabel;
+        m_cameraNames[i]->setProperty("role", QStringLiteral("heading"));
+        m_cameras[i] = new QLabel;
+        m_cameras[i]->setFixedSize(kCameraPixels, kCameraPixels);
+        m_cameras[i]->setFrameShape(QFrame::StyledPanel);
+        column->addWidget(m_cameraNames[i]);
+        column->addWidget(m_cameras[i]);
+        tiles->addLayout(column);
+    }
+    tiles->addStretch();
+    sideLayout->addLayout(tiles);
+    sideLayout->addWidget(new common::ChartView(*m_joints), 1);
+    auto* splitter = new QSplitter;
+    splitter->setObjectName(QStringLiteral("robot.splitter"));
+    splitter->addWidget(m_scene);
+    splitter->addWidget(side);
+    splitter->setStretchFactor(0, 3);
+    splitter->setStretchFactor(1, 1);
+    splitter->setChildrenCollapsible(false);
+    m_stack->addWidget(empty);
+    m_stack->addWidget(splitter);
+    auto* layout = new QVBoxLayout(this);
+    layout->setContentsMargins(0, 0, 0, 0);
+    layout->setSpacing(4);
+    layout->addLayout(bar);
+    layout->addWidget(m_stack, 1);
+    auto* strip = new QHBoxLayout;
+    strip->setContentsMargins(8, 0, 8, 2);
+    m_strip->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+    m_strip->setAccessibleName(tr("State of the arm"));
+    strip->addWidget(m_strip, 1);
+    layout->addLayout(strip);
+
+    connect(ghost, &QCheckBox::toggled, m_scene, &SceneView::setGhostVisible);
+    connect(m_joints, &JointBars::jogged, this, [this](int joint, double value) {
+        if (!m_arm || !m_arm->latest()) {
+            return;
+        }
+        auto target = m_arm->latest()->target;
+        target[static_cast<std::size_t>(joint)] = value;
+        m_arm->jog(target);
+    });
+    connect(m_task, &QComboBox::activated, this, [this] {
+        if (m_arm) {
+            connectPracticeArm();
+        }
+    });
+    m_frames.setInterval(kFrameMs);
+    m_frames.setTimerType(Qt::PreciseTimer);
+    connect(&m_frames, &QTimer::timeout, this, &RobotView::refresh);
+}
+
+RobotView::~RobotView() = default;
+
+QStringList RobotView::commandIds()
+{
+    return { QStringLiteral("robot.connect"), QStringLiteral("robot.disconnect"), QString(), QStringLiteral("robot.expert"),
+             QStringLiteral("robot.hold"), QStringLiteral("robot.scene") };
+}
+
+void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<RobotView*(bool)> view)
+{
+    const QString category = tr("Robot");
+    const auto add = [&](const char* id, const QString& text, const char* key, const QString& help, std::function<void(RobotView&)> run,
+                         std::function<bool()> enabled) {
+        commands.add({ .id = QLatin1String(id), .category = category, .text = text, .key = QLatin1String(key), .help = help,
+                       .run = [view, run = std::move(run)] { run(*view(true)); }, .enabled = std::move(enabled) });
+    };
+    const auto connected = [view] {
+        const RobotView* robot = view(false);
+        return robot != nullptr && robot->connected();
+    };
+    add("robot.connect", tr("Start the practice arm"), "Ctrl+Shift+P", tr("A simulated PiPER; nothing outside this machine moves"),
+        [](RobotView& robot) { robot.connectPracticeArm(); }, {});
+    add("robot.disconnect", tr("Disconnect the arm"), "", {}, [](RobotView& robot) { robot.disconnectArm(); }, connected);
+    add("robot.expert", tr("Expert"), "Ctrl+E", tr("The scripted expert does the task of the scene; motion cannot be undone"),
+        [](RobotView& robot) { robot.runExpert(); }, connected);
+    add("robot.hold", tr("Hold"), "Space", tr("Keeps the present position"), [](RobotView& robot) { robot.hold(); }, connected);
+    add("robot.scene", tr("New scene"), "Ctrl+R", tr("Places the objects anew, with the next seed"),
+        [](RobotView& robot) { robot.newScene(); }, connected);
+}
+
+void RobotView::connectPracticeArm()
+{
+    m_scene->setScene(nullptr);
+    m_joints->setScene(nullptr);
+    m_sequence = m_imageSequence = 0;
+    m_wasSuccess = false;
+    m_arm = std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()), kCameraPixels);
+    m_strip->setText(tr("Loading the scene…"));
+    connect(m_arm.get(), &bridge::ArmSource::connected, this, [this] {
+        const auto scene = m_arm->scene();
+        m_scene->setScene(scene);
+        m_joints->setScene(scene);
+        for (std::size_t i = 0; i < m_cameras.size(); ++i) {
+            const auto index = static_cast<qsizetype>(i);
+            m_cameraNames[i]->setText(index < scene->cameras.size() ? tr("%1 camera").arg(scene->cameras[index]) : QString());
+        }
+        m_stack->setCurrentIndex(1);
+        m_frames.start();
+        Q_EMIT message(tr("The practice arm is connected. It is a simulation."));
+        Q_EMIT armChanged();
+    });
+    connect(m_arm.get(), &bridge::ArmSource::failed, this, [this](const QString& reason) {
+        Q_EMIT message(tr("The practice arm cannot start: %1").arg(reason));
+        m_strip->setText(reason);
+        QTimer::singleShot(0, this, &RobotView::disconnectArm);
+    });
+    Q_EMIT armChanged();
+}
+
+void RobotView::disconnectArm()
+{
+    m_frames.stop();
+    m_arm.reset();
+    m_scene->setScene(nullptr);
+    m_joints->setScene(nullptr);
+    m_stack->setCurrentIndex(0);
+    m_instruction->clear();
+    m_strip->clear();
+    Q_EMIT armChanged();
+}
+
+void RobotView::hold()
+{
+    if (m_arm) {
+        m_arm->hold();
+    }
+}
+
+void RobotView::runExpert()
+{
+    if (m_arm) {
+        m_wasSuccess = false;
+        m_arm->runExpert();
+    }
+}
+
+void RobotView::newScene()
+{
+    if (m_arm) {
+        m_seed->setValue(m_seed->value() + 1);
+        m_wasSuccess = false;
+        m_arm->hold();
+        m_arm->resetScene(static_cast<std::uint64_t>(m_seed->value()));
+    }
+}
+
+QString RobotView::stripText() const
+{
+    return m_strip->text();
+}
+
+void RobotView::showEvent(QShowEvent* event)
+{
+    if (m_arm && m_arm->scene()) {
+        m_frames.start();
+    }
+    QWidget::showEvent(event);
+}
+
+void RobotView::hideEvent(QHideEvent* event)
+{
+    m_frames.stop(); // The arm goes on; nobody looks.
+    QWidget::hideEvent(event);
+}
+
+void RobotView::refresh()
+{
+    const auto snapshot = m_arm ? m_arm->latest() : nullptr;
+    if (!snapshot || snapshot->sequence == m_sequence) {
+        return;
+    }
+    m_sequence = snapshot->sequence;
+    m_scene->setSnapshot(snapshot);
+    m_joints->setSnapshot(snapshot);
+    showCameras(*snapshot);
+    m_instruction->setText(QStringLiteral("“%1”").arg(snapshot->instruction));
+    QString text = tr("● %1").arg(modeText(snapshot->mode));
+    if (!snapshot->phase.isEmpty()) {
+        text += tr(" · %1").arg(snapshot->phase);
+    }
+    text += tr(" · %1 s · loop %2 Hz, %3 late ticks, worst %4 ms · gripper %5, %6, %7 mm · practice arm, seed %8")
+                .arg(snapshot->time, 0, 'f', 1)
+                .arg(snapshot->loopHz, 0, 'f', 1)
+                .arg(snapshot->lateTicks)
+                .arg(snapshot->worstLateness * 1000, 0, 'f', 0)
+                .arg(snapshot->gripper[0] * 1000, 0, 'f', 0)
+                .arg(snapshot->gripper[1] * 1000, 0, 'f', 0)
+                .arg(snapshot->gripper[2] * 1000, 0, 'f', 0)
+                .arg(snapshot->seed);
+    if (snapshot->succeeded) {
+        text += tr(" · task done ✓");
+    }
+    m_strip->setText(text);
+    m_strip->setToolTip(text);
+    if (snapshot->succeeded && !m_wasSuccess) {
+        m_wasSuccess = true;
+        Q_EMIT message(tr("The task is done after %1 s.").arg(snapshot->time, 0, 'f', 1));
+    }
+    if (!snapshot->error.isEmpty()) {
+        Q_EMIT message(tr("The arm stopped by itself: %1").arg(snapshot->error));
+        disconnectArm();
+    }
+}
+
+void RobotView::showCameras(const bridge::ArmSnapshot& snapshot)
+{
+    if (snapshot.imageSequence == m_imageSequence) {
+        return;
+    }
+    m_imageSequence = snapshot.imageSequence;
+    for (std::size_t i = 0; i < m_cameras.size() && i < snapshot.images.size(); ++i) {
+        const bridge::CameraImage& image = *snapshot.images[i];
+        m_cameras[i]->setPixmap(QPixmap::fromImage(
+            QImage(image.rgb.data(), image.width, image.height, 3 * image.width, QImage::Format_RGB888)));
+    }
+}
+
+} // namespace rankwise::robot_view
