@@ -22,21 +22,21 @@ namespace rankwise::adapters {
 
 /// Statistics of one adapted layer since the last digest, over the valid tokens seen.
 struct LayerDigest {
-    std::string path;             ///< Module path of the linear layer.
+    std::string path; ///< Module path of the linear layer.
     models::LayerGroup group = models::LayerGroup::Projection;
     std::int64_t depth = -1;
-    std::int64_t capacity = 0;    ///< Bank size or rank.
-    std::int64_t tokens = 0;      ///< Tokens counted.
-    double rankMean = 0;          ///< Active rank: mean, then quantiles 0, 25, 50, 75, 100 %.
+    std::int64_t capacity = 0; ///< Bank size or rank.
+    std::int64_t tokens = 0;   ///< Tokens counted.
+    double rankMean = 0;       ///< Active rank: mean, then quantiles 0, 25, 50, 75, 100 %.
     std::vector<double> rankQuantiles;
-    double energy = 1;            ///< Mean kept energy E(k).
-    std::vector<double> expertShares;  ///< Mean share of each block or expert; empty without routing.
+    double energy = 1;                ///< Mean kept energy E(k).
+    std::vector<double> expertShares; ///< Mean share of each block or expert; empty without routing.
 };
 
 /// Where a training run stands when a hook is called.
 struct TrainProgress {
-    std::int64_t step = 0;   ///< Optimiser steps finished.
-    std::int64_t total = 0;  ///< Optimiser steps planned.
+    std::int64_t step = 0;  ///< Optimiser steps finished.
+    std::int64_t total = 0; ///< Optimiser steps planned.
 };
 
 /// Thread: that of the training loop.
@@ -44,7 +44,7 @@ class AdaptationMethod {
 public:
     virtual ~AdaptationMethod() = default;
 
-    [[nodiscard]] virtual std::string_view name() const = 0;  ///< Registry name, e.g. "lora_sp".
+    [[nodiscard]] virtual std::string_view name() const = 0; ///< Registry name, e.g. "lora_sp".
 
     /// Freezes and unfreezes the policy's parameters and hooks adapters into its matching layers.
     /// Errors: FieldInvalid (no layer matches, with the patterns and near misses).
@@ -86,7 +86,8 @@ public:
 
     /// Writes adapter_config.json and adapter_model.safetensors into an existing folder; PEFT's format where it has
     /// the type. `baseModel` goes into base_model_name_or_path.
-    [[nodiscard]] virtual Result<void> save(const std::filesystem::path& folder, const std::string& baseModel) const = 0;
+    [[nodiscard]] virtual Result<void> save(const std::filesystem::path& folder,
+                                            const std::string& baseModel) const = 0;
     /// Loads what save() wrote into the attached adapters. Errors: those of the reader, ShapeMismatch, TensorNotFound.
     [[nodiscard]] virtual Result<void> load(const std::filesystem::path& folder) = 0;
 
@@ -111,4 +112,4 @@ public:
 /// Names in the registry, sorted.
 [[nodiscard]] std::vector<std::string> methodNames();
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/adapters/adapter_random.h"
 
-#include <ATen/TensorOperators.h>
 #include <ATen/Context.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Generator.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <mutex>
+
+#include <ATen/TensorOperators.h>
 
 namespace rankwise::adapters {
 
 struct AdapterRandom::Generators {
     at::Generator cpu;
-    at::Generator device;       ///< Of the first accelerator that dropout met.
-    at::Tensor deviceState;     ///< Restored before the device was met.
+    at::Generator device;   ///< Of the first accelerator that dropout met.
+    at::Tensor deviceState; ///< Restored before the device was met.
 };
 
-AdapterRandom::AdapterRandom(std::uint64_t seed)
-    : m_generators(std::make_unique<Generators>())
-    , m_seed(seed)
+AdapterRandom::AdapterRandom(std::uint64_t seed) : m_generators(std::make_unique<Generators>()), m_seed(seed)
 {
     m_generators->cpu = at::detail::createCPUGenerator(seed);
 }
@@ -35,8 +35,8 @@ at::Tensor AdapterRandom::dropout(const at::Tensor& x, double p)
     if (!x.device().is_cpu()) {
         generator = &m_generators->device;
         if (!generator->defined()) {
-            *generator = at::globalContext().getAcceleratorHooksInterface(x.device().type()).getNewGenerator(
-                x.device().index());
+            *generator =
+                at::globalContext().getAcceleratorHooksInterface(x.device().type()).getNewGenerator(x.device().index());
             generator->set_current_seed(m_seed);
             if (m_generators->deviceState.defined()) {
                 generator->set_state(m_generators->deviceState);
@@ -58,6 +58,12 @@ at::Tensor AdapterRandom::normal(std::int64_t rows, std::int64_t columns, double
 {
     at::Tensor values = at::empty({ rows, columns }, at::TensorOptions().dtype(at::kDouble));
     return values.normal_(0, deviation, m_generators->cpu).to(type);
+}
+
+std::uint64_t AdapterRandom::draw()
+{
+    const std::lock_guard lock(m_generators->cpu.mutex());
+    return at::check_generator<at::CPUGeneratorImpl>(m_generators->cpu)->random64();
 }
 
 at::Tensor AdapterRandom::state() const
@@ -91,4 +97,4 @@ Result<void> AdapterRandom::restore(const at::Tensor& state)
     return {};
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

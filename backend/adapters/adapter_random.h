@@ -27,6 +27,9 @@ public:
     /// Normal with mean 0.
     [[nodiscard]] at::Tensor normal(std::int64_t rows, std::int64_t columns, double deviation, at::ScalarType type);
 
+    /// 64 random bits, for kernels with a generator of their own.
+    [[nodiscard]] std::uint64_t draw();
+
     /// Bytes, on the CPU.
     [[nodiscard]] at::Tensor state() const;
     /// Errors: DataInvalid (not a state of this machine's generator).
@@ -38,4 +41,4 @@ private:
     std::uint64_t m_seed;
 };
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

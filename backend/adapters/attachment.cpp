@@ -97,7 +97,7 @@ std::size_t sharedComponents(std::string_view a, std::string_view b)
     return shared;
 }
 
-}  // namespace
+} // namespace
 
 std::map<std::string, models::LayerGroup> parameterGroups(models::Policy& policy)
 {
@@ -134,4 +134,4 @@ std::string_view groupName(models::LayerGroup group)
     return "projection";
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -54,4 +54,4 @@ private:
 /// "vision", "language", "action" or "projection"; as written in options and files.
 [[nodiscard]] std::string_view groupName(models::LayerGroup group);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

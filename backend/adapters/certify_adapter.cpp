@@ -17,7 +17,6 @@
 #include <set>
 #include <utility>
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/from_blob.h>
@@ -26,6 +25,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -232,10 +232,11 @@ void judgeForward(Case& c, bool reference, bool fused, bool unionSlicing, const 
         for (std::int64_t k = 0; k < s.ranks.numel(); ++k) {
             sum += static_cast<double>(k * s.ranks.const_data_ptr<std::int64_t>()[k]);
         }
-        c.compareNumber(label + "mean_k", sum / static_cast<double>(s.tokens), c.json.at("mean_k").get<double>(), 1e-12);
+        c.compareNumber(label + "mean_k", sum / static_cast<double>(s.tokens), c.json.at("mean_k").get<double>(),
+                        1e-12);
     }
     if (ties && reference) {
-        return;  // which of tied vectors survive is arbitrary there
+        return; // which of tied vectors survive is arbitrary there
     }
     c.compare(label + "y", y, c.tensor("y"), tolerance);
     c.compareNumber(label + "loss.task", task.to(at::kDouble).item<double>(), numberOf(expected.at("task")), tolerance,
@@ -327,21 +328,19 @@ Result<void> judgeSweep(Case& c)
                 return;
             }
             const at::Tensor rows = sure.nonzero().flatten();
-            c.compare(name + ".k", k.index_select(0, rows),
-                      c.tensor(theirs + ".k").select(0, at).index_select(0, rows), 0);
+            c.compare(name + ".k", k.index_select(0, rows), c.tensor(theirs + ".k").select(0, at).index_select(0, rows),
+                      0);
             c.compare(name + ".mask", keep.index_select(0, rows),
                       c.tensor(theirs + ".mask").select(0, at).index_select(0, rows), 0);
         };
-        RW_TRY(const ScoreSelection paper,
-               selectByEnergy(scores, eta, false, LoraSpOptions::SortKey::Square));
+        RW_TRY(const ScoreSelection paper, selectByEnergy(scores, eta, false, LoraSpOptions::SortKey::Square));
         judge("paper.", "paper", paper.keep, paper.k);
         c.compare(fmt::format("paper.eta={}.energy", eta), paper.energy, c.tensor("paper.energy").select(0, at), 1e-6);
         at::Tensor k;
         const at::Tensor mask = kernelMask(scores, eta, k);
         judge("kernel.", "paper", mask, k);
         if (eta < 1) {
-            RW_TRY(const ScoreSelection reference,
-                   selectByEnergy(scores, eta, true, LoraSpOptions::SortKey::Signed));
+            RW_TRY(const ScoreSelection reference, selectByEnergy(scores, eta, true, LoraSpOptions::SortKey::Signed));
             judge("reference.", "ref", reference.keep, reference.k);
         }
     }
@@ -355,7 +354,7 @@ std::pair<at::Tensor, at::Tensor> spectralOf(const at::Tensor& s, const at::Tens
     const at::Tensor squares = leaf * leaf;
     const at::Tensor kept = (squares * keep).sum();
     const at::Tensor total = squares.sum();
-    at::Tensor loss = reference ? 1 - (kept / (total + 1e-9)).clamp(0, 1)
+    at::Tensor loss = reference     ? 1 - (kept / (total + 1e-9)).clamp(0, 1)
         : total.item<double>() == 0 ? (leaf * 0).sum()
                                     : 1 - kept / total;
     loss.backward();
@@ -393,8 +392,8 @@ Result<void> judgeHandCases(Case& c)
             // Which of tied vectors survive is arbitrary in the reference; the number is not.
             const at::Tensor sorted = std::get<0>(s.sort(-1, true));
             const std::int64_t k = reference.k.item<std::int64_t>();
-            const bool tied = k < s.numel() && k > 0
-                && sorted.select(0, k - 1).item<double>() == sorted.select(0, k).item<double>();
+            const bool tied =
+                k < s.numel() && k > 0 && sorted.select(0, k - 1).item<double>() == sorted.select(0, k).item<double>();
             if (tied) {
                 c.compareNumber(id + ".reference.k", static_cast<double>(k), row.at("reference").at("k").get<double>(),
                                 0);
@@ -423,8 +422,8 @@ Result<void> judgeEdgeCases(Case& c)
             c.require(id + ".paper.error", !paper && paper.error().code == Errc::NotFinite, "must be refused");
         } else if (paper) {
             judgeKept(c, id + ".paper", *paper, row.at("paper"));
-            c.compareNumber(id + ".paper.energy", paper->energy.item<double>(),
-                            numberOf(row.at("paper").at("energy")), 1e-9);
+            c.compareNumber(id + ".paper.energy", paper->energy.item<double>(), numberOf(row.at("paper").at("energy")),
+                            1e-9);
         } else {
             c.require(id + ".paper", false, paper.error().message);
         }
@@ -493,9 +492,8 @@ Result<void> judgeSingleBlock(Case& c)
 class Updater {
 public:
     explicit Updater(const Json& config)
-        : m_name(config.at("name").get<std::string>())
-        , m_rate(config.at("lr").get<double>())
-        , m_momentum(config.value("momentum", 0.0))
+        : m_name(config.at("name").get<std::string>()), m_rate(config.at("lr").get<double>()),
+          m_momentum(config.value("momentum", 0.0))
     {
         if (m_name == "adamw") {
             m_beta1 = config.at("betas")[0].get<double>();
@@ -545,7 +543,7 @@ void judgeTraining(Case& c, bool fused, const std::string& label)
     Bench bench(c, options, "param0.");
     const auto parameters = bench.parameters();
     const bool wide = config.at("dtype") == "float64";
-    const double tolerance = wide ? 1e-7 : 1e-3;  // grows along the run from rounding alone
+    const double tolerance = wide ? 1e-7 : 1e-3; // grows along the run from rounding alone
     Updater updater(config.at("optim"));
     LoraSpLayer* layers[] = { bench.layer.get() };
     const auto steps = config.at("steps").get<std::int64_t>();
@@ -667,8 +665,9 @@ Result<void> judgeModules(Case& c, const PeftFolder& folder, const TensorMap& ba
         }
         if (c.has(key + ".x") && module.kind == PeftModule::Kind::Linear) {
             const auto bias = base.find(module.path + ".bias");
-            RW_TRY(const at::Tensor y, peftForward(module, weight->second, bias == base.end() ? at::Tensor() : bias->second,
-                                                   c.tensor(key + ".x")));
+            RW_TRY(const at::Tensor y,
+                   peftForward(module, weight->second, bias == base.end() ? at::Tensor() : bias->second,
+                               c.tensor(key + ".x")));
             c.compare(module.path + ".y", y, c.tensor(key + ".y"), 2e-5);
         }
     }
@@ -679,9 +678,8 @@ Result<void> judgeModules(Case& c, const PeftFolder& folder, const TensorMap& ba
 Result<void> judgeInit(Case& c)
 {
     const std::filesystem::path folder = c.file.parent_path();
-    const std::string kind = c.json.at("init_lora_weights").is_string()
-        ? c.json.at("init_lora_weights").get<std::string>()
-        : "default";
+    const std::string kind =
+        c.json.at("init_lora_weights").is_string() ? c.json.at("init_lora_weights").get<std::string>() : "default";
     if (std::filesystem::exists(folder / "trained")) {
         RW_TRY(const PeftFolder trained, readPeftFolder(folder / "trained"));
         for (const PeftModule& module : trained.modules) {
@@ -700,7 +698,7 @@ Result<void> judgeInit(Case& c)
         }
     }
     std::vector<PeftModule> initial;
-    if (std::filesystem::exists(folder / "initial")) {  // A0 and B0 of the case are those after training
+    if (std::filesystem::exists(folder / "initial")) { // A0 and B0 of the case are those after training
         RW_TRY(PeftFolder stored, readPeftFolder(folder / "initial"));
         initial = std::move(stored.modules);
     }
@@ -845,8 +843,8 @@ Result<void> judgeMalformed(Case& c)
     const std::filesystem::path root = c.file.parent_path();
     RW_TRY(const PeftFolder intact, readPeftFolder(root / "_ok"));
     RW_TRY(const TensorMap base, baseWeights(root));
-    const std::set<std::string> harmless { "float16", "bfloat16", "mixed_dtypes" };   // rounded factors
-    const std::set<std::string> configured { "alpha_zero", "alpha_float" };          // another scale, as asked for
+    const std::set<std::string> harmless { "float16", "bfloat16", "mixed_dtypes" }; // rounded factors
+    const std::set<std::string> configured { "alpha_zero", "alpha_float" };         // another scale, as asked for
     for (const Json& row : c.json.at("cases")) {
         const std::string folder = row.at("folder").get<std::string>();
         auto opened = readPeftFolder(root / folder);
@@ -981,7 +979,8 @@ Result<void> judgeMixture(Case& c)
         const std::string label = fused ? "fused." : "";
         LoraSpLayer layer(base, options, std::make_shared<AdapterRandom>(0));
         layer.down = c.tensor("param.A").reshape({ experts * rank, -1 }).clone().set_requires_grad(true);
-        layer.up = c.tensor("param.B").permute({ 1, 0, 2 }).reshape({ -1, experts * rank }).clone().set_requires_grad(true);
+        layer.up =
+            c.tensor("param.B").permute({ 1, 0, 2 }).reshape({ -1, experts * rank }).clone().set_requires_grad(true);
         layer.router1 = c.tensor("param.Wr").clone().set_requires_grad(true);
         layer.router2.set_requires_grad(false);
         at::Tensor x = c.tensor("x").clone().set_requires_grad(true);
@@ -994,14 +993,12 @@ Result<void> judgeMixture(Case& c)
         c.compareNumber(label + "balance", losses.at("balance").item<double>(), report.at("balance").get<double>(),
                         std::max(tolerance, 1e-7));
         c.compareNumber(label + "z", losses.at("z").item<double>(), report.at("z").get<double>(), tolerance);
-        const at::Tensor total
-            = (y * c.tensor("dy")).sum() + 1e-2 * losses.at("balance") + 1e-3 * losses.at("z");
+        const at::Tensor total = (y * c.tensor("dy")).sum() + 1e-2 * losses.at("balance") + 1e-3 * losses.at("z");
         total.backward();
         c.compare(label + "weighted.grad.x", x.grad(), c.tensor("weighted.grad.x"), tolerance);
         c.compare(label + "weighted.grad.A", layer.down.grad().reshape(c.tensor("param.A").sizes()),
                   c.tensor("weighted.grad.A"), tolerance);
-        c.compare(label + "weighted.grad.B",
-                  layer.up.grad().reshape({ -1, experts, rank }).permute({ 1, 0, 2 }),
+        c.compare(label + "weighted.grad.B", layer.up.grad().reshape({ -1, experts, rank }).permute({ 1, 0, 2 }),
                   c.tensor("weighted.grad.B"), tolerance);
         c.compare(label + "weighted.grad.Wr", layer.router1.grad(), c.tensor("weighted.grad.Wr"), tolerance);
     }
@@ -1049,7 +1046,7 @@ bool isCase(const std::filesystem::path& file)
     return !name.starts_with("adalora_authors_");
 }
 
-}  // namespace
+} // namespace
 
 Result<models::CertifyReport> certifyAdapterCase(const std::filesystem::path& json,
                                                  const models::CertifyOptions& options)
@@ -1080,7 +1077,7 @@ Result<models::CertifyReport> certifyAdapterCase(const std::filesystem::path& js
         } else {
             return fail(Errc::Unsupported, "is in none of the folders lora_sp, peft, baselines", json.string());
         }
-    } catch (const std::exception& error) {  // a field or tensor that the case lacks, or a shape that does not fit
+    } catch (const std::exception& error) { // a field or tensor that the case lacks, or a shape that does not fit
         return fail(Errc::DataInvalid, error.what(), json.string());
     }
     return c.report;
@@ -1108,4 +1105,4 @@ Result<std::vector<std::filesystem::path>> adapterCases(const std::filesystem::p
     return cases;
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -22,4 +22,4 @@ namespace rankwise::adapters {
 /// in the registry are left out.
 [[nodiscard]] Result<std::vector<std::filesystem::path>> adapterCases(const std::filesystem::path& root);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -31,10 +31,7 @@ struct FullOptions {
 
 class FullMethod final : public AdaptationMethod {
 public:
-    explicit FullMethod(FullOptions options)
-        : m_options(std::move(options))
-    {
-    }
+    explicit FullMethod(FullOptions options) : m_options(std::move(options)) { }
 
     [[nodiscard]] std::string_view name() const override { return "full"; }
 
@@ -54,16 +51,15 @@ public:
                 || (m_options.byConfig && !parameter.trainableByConfig)
                 || std::ranges::find(m_options.freeze, groupName(groups.at(parameter.name))) != m_options.freeze.end()
                 || std::ranges::any_of(m_options.freezeModules, [&](const std::string& module) {
-                       return parameter.name.starts_with(module + ".")
-                           || endsAtDot(parameter.name.substr(0, parameter.name.rfind('.')), module);
-                   });
+                                    return parameter.name.starts_with(module + ".")
+                                        || endsAtDot(parameter.name.substr(0, parameter.name.rfind('.')), module);
+                                });
             if (!frozen) {
                 chosen.push_back(parameter);
             }
         }
         if (chosen.empty()) {
-            return fail(Errc::FieldInvalid, "everything is frozen; leave out some of freeze or freeze_modules",
-                        "full");
+            return fail(Errc::FieldInvalid, "everything is frozen; leave out some of freeze or freeze_modules", "full");
         }
         for (const models::NamedParameter& parameter : policy.parameters()) {
             m_wasTrainable[parameter.name] = parameter.tensor.requires_grad();
@@ -152,7 +148,7 @@ private:
     models::Policy* m_policy = nullptr;
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<AdaptationMethod> makeFull(FieldReader& reader)
 {
@@ -174,4 +170,4 @@ std::unique_ptr<AdaptationMethod> makeFull(FieldReader& reader)
     return std::make_unique<FullMethod>(std::move(options));
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -17,4 +17,4 @@ namespace rankwise::adapters {
 /// Saved as peft_type "FULL": the trained tensors under their names in the checkpoint.
 [[nodiscard]] std::unique_ptr<AdaptationMethod> makeFull(FieldReader& reader);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -10,10 +10,10 @@
 #include <optional>
 #include <utility>
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -21,11 +21,7 @@ namespace rankwise::adapters {
 
 LoraLayer::LoraLayer(at::Tensor a, at::Tensor b, double scaling, double dropoutProbability,
                      std::shared_ptr<AdapterRandom> random)
-    : down(std::move(a))
-    , up(std::move(b))
-    , scale(scaling)
-    , m_dropout(dropoutProbability)
-    , m_random(std::move(random))
+    : down(std::move(a)), up(std::move(b)), scale(scaling), m_dropout(dropoutProbability), m_random(std::move(random))
 {
     down.set_requires_grad(true);
     up.set_requires_grad(true);
@@ -34,12 +30,12 @@ LoraLayer::LoraLayer(at::Tensor a, at::Tensor b, double scaling, double dropoutP
 at::Tensor LoraLayer::forward(const models::Linear& base, const at::Tensor& x)
 {
     const at::Tensor plain = x.dim() == 2 ? x : x.reshape({ -1, x.size(-1) });
-    at::Tensor y = base.forwardBase(plain);  // [T, out]
+    at::Tensor y = base.forwardBase(plain); // [T, out]
     at::Tensor rows = plain.scalar_type() == down.scalar_type() ? plain : plain.to(down.scalar_type());
     if (m_dropout > 0 && at::GradMode::is_enabled()) {
         rows = m_random->dropout(rows, m_dropout);
     }
-    const at::Tensor h = at::linear(rows, down);  // [T, r]
+    const at::Tensor h = at::linear(rows, down); // [T, r]
     // In place: y is the fresh result of a product whose gradient does not need it.
     if (y.scalar_type() == h.scalar_type() && y.scalar_type() == up.scalar_type()) {
         y.addmm_(h, up.t(), 1, scale);
@@ -73,10 +69,7 @@ struct LoraOptions {
 
 class LoraMethod final : public AdaptationMethod {
 public:
-    explicit LoraMethod(LoraOptions options)
-        : m_options(std::move(options))
-    {
-    }
+    explicit LoraMethod(LoraOptions options) : m_options(std::move(options)) { }
 
     [[nodiscard]] std::string_view name() const override { return "lora"; }
 
@@ -245,8 +238,8 @@ private:
         at::Tensor down = m_options.gaussian
             ? m_random->normal(rank, in, 1 / r, m_options.type)
             : m_random->uniform(rank, in, 1 / std::sqrt(static_cast<double>(in)), m_options.type);
-        at::Tensor up
-            = at::zeros({ linear.outFeatures(), rank }, at::TensorOptions().dtype(m_options.type).device(device));
+        at::Tensor up =
+            at::zeros({ linear.outFeatures(), rank }, at::TensorOptions().dtype(m_options.type).device(device));
         const double scaling = alpha / (m_options.rankStabilized ? std::sqrt(r) : r);
         auto layer = std::make_shared<LoraLayer>(down.to(device), up, scaling, m_options.dropout, m_random);
         layer->alpha = alpha;
@@ -296,8 +289,9 @@ private:
             }
         }
         for (const auto& [parameterName, tensor] : folder.saved) {
-            const auto matches
-                = [&, wanted = &parameterName](const models::NamedParameter& p) { return p.name == *wanted; };
+            const auto matches = [&, wanted = &parameterName](const models::NamedParameter& p) {
+                return p.name == *wanted;
+            };
             if (std::ranges::none_of(m_attachment.savedParameters(), matches)) {
                 return fail(Errc::TensorNotFound, "is in the adapter, but not trained whole here",
                             file + ": " + parameterName);
@@ -330,7 +324,7 @@ void readPattern(FieldReader& reader, const char* key, bool ranks, std::vector<s
     }
 }
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<AdaptationMethod> makeLora(FieldReader& reader)
 {
@@ -366,4 +360,4 @@ std::unique_ptr<AdaptationMethod> makeLora(FieldReader& reader)
     return std::make_unique<LoraMethod>(std::move(options));
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

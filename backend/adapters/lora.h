@@ -26,10 +26,10 @@ public:
 
     [[nodiscard]] at::Tensor forward(const models::Linear& base, const at::Tensor& x) override;
 
-    at::Tensor down;   ///< A [r, in]
-    at::Tensor up;     ///< B [out, r]
-    double scale = 1;  ///< s
-    double alpha = 1;  ///< In the file.
+    at::Tensor down;  ///< A [r, in]
+    at::Tensor up;    ///< B [out, r]
+    double scale = 1; ///< s
+    double alpha = 1; ///< In the file.
 
 private:
     double m_dropout;
@@ -43,4 +43,4 @@ private:
 ///     TargetOptions.
 [[nodiscard]] std::unique_ptr<AdaptationMethod> makeLora(FieldReader& reader);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

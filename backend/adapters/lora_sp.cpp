@@ -73,7 +73,7 @@ void assign(at::Tensor& target, const at::Tensor& value)
 struct StatisticsNames {
     std::string prefix;
     std::array<std::string, 5> tensors { "ranks", "kept", "share", "largest_share", "gates" };
-    std::string scalars = "scalars";  ///< [energy, tokens]
+    std::string scalars = "scalars"; ///< [energy, tokens]
 };
 
 std::array<at::Tensor*, 5> tensorsOf(LoraSpStatistics& s)
@@ -117,12 +117,10 @@ Result<void> readStatistics(LoraSpStatistics& statistics, const std::string& pre
     return {};
 }
 
-}  // namespace
+} // namespace
 
 LoraSpMethod::LoraSpMethod(LoraSpOptions options, TargetOptions targets, LoraSpPruning pruning)
-    : m_options(options)
-    , m_targets(std::move(targets))
-    , m_pruning(pruning)
+    : m_options(options), m_targets(std::move(targets)), m_pruning(pruning)
 {
 }
 
@@ -130,7 +128,9 @@ Result<void> LoraSpMethod::attach(models::Policy& policy, std::uint64_t seed)
 {
     m_random = std::make_shared<AdapterRandom>(seed);
     RW_TRY_VOID(m_attachment.attach(policy, m_targets, [&](const models::Linear& linear) {
-        return std::make_shared<LoraSpLayer>(linear, m_options, m_random);
+        auto layer = std::make_shared<LoraSpLayer>(linear, m_options, m_random);
+        layer->trackWindow = m_pruning.every > 0;
+        return layer;
     }));
     m_strikes.clear();
     for (const LoraSpLayer* layer : layers()) {
@@ -206,13 +206,12 @@ void LoraSpMethod::pruneLayer(LoraSpLayer& layer, std::vector<std::int64_t>& str
     const std::int64_t* kept = layer.window.kept.const_data_ptr<std::int64_t>();
     const double* share = layer.window.share.const_data_ptr<double>();
     const double* largest = layer.window.largestShare.const_data_ptr<double>();
-    std::vector<std::int64_t> alive
-        = layer.alive().empty() ? allIndices(layer.bank()) : layer.alive();
+    std::vector<std::int64_t> alive = layer.alive().empty() ? allIndices(layer.bank()) : layer.alive();
     std::vector<std::int64_t> dying;
     for (const std::int64_t i : alive) {
         std::int64_t& strike = strikes[static_cast<std::size_t>(i)];
-        const bool unused = static_cast<double>(kept[i]) / tokens < m_pruning.keptBelow
-            && largest[i] < m_pruning.shareBelow;
+        const bool unused =
+            static_cast<double>(kept[i]) / tokens < m_pruning.keptBelow && largest[i] < m_pruning.shareBelow;
         strike = unused ? strike + 1 : 0;
         if (strike >= m_pruning.checks) {
             dying.push_back(i);
@@ -385,9 +384,9 @@ Json LoraSpMethod::config() const
     json["type"] = "lora_sp";
     writeTargetOptions(m_targets, json);
     if (m_pruning.every > 0) {
-        json["prune"] = { { "every", m_pruning.every },          { "warmup", m_pruning.warmup },
-                          { "kept_below", m_pruning.keptBelow }, { "share_below", m_pruning.shareBelow },
-                          { "checks", m_pruning.checks },        { "least", m_pruning.least },
+        json["prune"] = { { "every", m_pruning.every },           { "warmup", m_pruning.warmup },
+                          { "kept_below", m_pruning.keptBelow },  { "share_below", m_pruning.shareBelow },
+                          { "checks", m_pruning.checks },         { "least", m_pruning.least },
                           { "rescale_eta", m_pruning.rescaleEta } };
     }
     return json;
@@ -417,8 +416,8 @@ Result<void> LoraSpMethod::write(const std::filesystem::path& folder, const std:
         const at::Tensor on = index.to(layer.down.device());
         tensors[prefix + "V"] = layer.down.detach().index_select(0, on);
         tensors[prefix + "U"] = layer.up.detach().index_select(1, on).contiguous();
-        tensors[prefix + "W1"]
-            = layer.directRouter() ? layer.router1.detach().index_select(0, on) : layer.router1.detach();
+        tensors[prefix + "W1"] =
+            layer.directRouter() ? layer.router1.detach().index_select(0, on) : layer.router1.detach();
         if (!layer.directRouter()) {
             tensors[prefix + "W2"] = layer.router2.detach().index_select(0, on);
         }
@@ -489,8 +488,9 @@ Result<void> LoraSpMethod::load(const std::filesystem::path& folder)
     reader.optional("scale", scale);
     RW_TRY_VOID(reader.result());
     if (type != "LORA_SP" || format != kFormat) {
-        return fail(Errc::Unsupported, fmt::format("peft_type \"{}\", format {}: not LORA_SP of format {}", type, format,
-                                                   kFormat), folder.string());
+        return fail(Errc::Unsupported,
+                    fmt::format("peft_type \"{}\", format {}: not LORA_SP of format {}", type, format, kFormat),
+                    folder.string());
     }
     RW_TRY(const tensor::TensorFile file, tensor::TensorFile::open(folder / "adapter_model.safetensors"));
 
@@ -515,11 +515,11 @@ Result<void> LoraSpMethod::load(const std::filesystem::path& folder)
         const auto& t = loaded.tensors;
         const std::int64_t bank = t.at("V").dim() == 2 ? t.at("V").size(0) : -1;
         const bool fits = bank > 0 && t.at("U").dim() == 2 && t.at("V").size(1) == entry.linear->inFeatures()
-            && t.at("U").size(0) == entry.linear->outFeatures() && t.at("U").size(1) == bank
-            && t.at("W1").dim() == 2 && t.at("W1").size(1) == entry.linear->inFeatures()
-            && (layer.directRouter() ? t.at("W1").size(0) == bank
-                                     : t.at("W2").dim() == 2 && t.at("W2").size(0) == bank
-                            && t.at("W2").size(1) == t.at("W1").size(0))
+            && t.at("U").size(0) == entry.linear->outFeatures() && t.at("U").size(1) == bank && t.at("W1").dim() == 2
+            && t.at("W1").size(1) == entry.linear->inFeatures()
+            && (layer.directRouter()
+                    ? t.at("W1").size(0) == bank
+                    : t.at("W2").dim() == 2 && t.at("W2").size(0) == bank && t.at("W2").size(1) == t.at("W1").size(0))
             && t.at("eta").numel() == 1 && t.at("index").numel() == bank;
         if (!fits || (!compacted && bank != layer.bank())) {
             return fail(Errc::ShapeMismatch, "does not fit the layer of the policy or the bank of the options", prefix);
@@ -584,4 +584,4 @@ std::unique_ptr<AdaptationMethod> makeLoraSp(FieldReader& reader)
     return std::make_unique<LoraSpMethod>(options, std::move(targets), pruning);
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -25,13 +25,13 @@ namespace rankwise::adapters {
 
 /// Permanent pruning of vectors that no token needs.
 struct LoraSpPruning {
-    std::int64_t every = 0;       ///< Steps between checks; 0: off.
-    std::int64_t warmup = 1000;   ///< Steps before the first check.
-    double keptBelow = 1e-4;      ///< Dead if kept by a smaller share of the window's tokens...
-    double shareBelow = 1e-3;     ///< ...and if no token gave it this share of its energy,
-    std::int64_t checks = 3;      ///< in so many checks one after the other.
-    std::int64_t least = 4;       ///< Vectors that a layer keeps at least.
-    bool rescaleEta = false;      ///< eta ← min(1, eta / (1 - mean share removed)).
+    std::int64_t every = 0;     ///< Steps between checks; 0: off.
+    std::int64_t warmup = 1000; ///< Steps before the first check.
+    double keptBelow = 1e-4;    ///< Dead if kept by a smaller share of the window's tokens...
+    double shareBelow = 1e-3;   ///< ...and if no token gave it this share of its energy,
+    std::int64_t checks = 3;    ///< in so many checks one after the other.
+    std::int64_t least = 4;     ///< Vectors that a layer keeps at least.
+    bool rescaleEta = false;    ///< eta ← min(1, eta / (1 - mean share removed)).
 };
 
 class LoraSpMethod final : public AdaptationMethod {
@@ -82,11 +82,11 @@ private:
     LoraSpPruning m_pruning;
     Attachment m_attachment;
     std::shared_ptr<AdapterRandom> m_random;
-    std::vector<std::vector<std::int64_t>> m_strikes;  ///< For each layer and vector: failed checks in a row.
+    std::vector<std::vector<std::int64_t>> m_strikes; ///< For each layer and vector: failed checks in a row.
 };
 
 /// Options: those of LoraSpOptions and TargetOptions, and "prune": { every, warmup, kept_below, share_below, checks,
 /// least, rescale_eta }.
 [[nodiscard]] std::unique_ptr<AdaptationMethod> makeLoraSp(FieldReader& reader);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -5,20 +5,31 @@
 #include "backend/adapters/lora_sp_kernel.h"
 #include "backend/adapters/lora_sp_layer.h"
 
-#include <utility>
-
 #include <ATen/core/Tensor.h>
 
 namespace rankwise::adapters {
 
-/// Masked product z ⊙ s̄ [T, R] (or s̄ alone when `projected` is undefined) and the loss sums
-/// [Σ (1 - E), Σ lse², Σ gates] over the tokens that `valid` [T] (uint8, or undefined) names.
-///
-/// logits [T, m], w2 [R, m], projected [T, R]: contiguous, all f32 or all f64, on the CPU. Adds to `statistics` and
-/// fills top [m]. Gradients flow to logits, w2 and projected.
-[[nodiscard]] std::pair<at::Tensor, at::Tensor> selectAndMask(const at::Tensor& logits, const at::Tensor& w2,
-                                                              const at::Tensor& projected, const at::Tensor& valid,
-                                                              double eta, ScoreMap map, LoraSpStatistics& statistics,
-                                                              at::Tensor& top);
+/// Arguments of selectAndMask(). Tensors on the CPU, rows and weights all f32 or all f64.
+struct SelectInputs {
+    at::Tensor rows;       ///< X [T, in]
+    at::Tensor routerRows; ///< What the router reads instead of X (then without `dropout`); undefined: X.
+    at::Tensor down;       ///< V [R, in]; undefined: masked scores alone, z = 1.
+    at::Tensor w1;         ///< [m, in]
+    at::Tensor w2;         ///< [R, m]
+    at::Tensor valid;      ///< [T] uint8; undefined: all.
+    RouterDropout dropout;
+    double eta = 1;
+    ScoreMap map = ScoreMap::None;
+};
 
-}  // namespace rankwise::adapters
+struct SelectOutputs {
+    at::Tensor masked; ///< (V x) ⊙ s̄ [T, R]
+    at::Tensor sums;   ///< [2 + m]: Σ (1 - E), Σ lse², Σ gates over valid tokens
+    at::Tensor top;    ///< [m] valid tokens whose largest gate this is; no gradient.
+    std::int64_t tokens = 0;
+};
+
+/// Gradients flow to rows, routerRows, down, w1 and w2. Adds to `statistics`.
+[[nodiscard]] SelectOutputs selectAndMask(const SelectInputs& inputs, LoraSpStatistics& statistics);
+
+} // namespace rankwise::adapters

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 // The x86-64 baseline has 128-bit vectors only; the loops below gain a factor of 2 to 3 from 256 bits and FMA.
@@ -14,112 +15,209 @@
 #else
 #define RW_CLONES
 #endif
+#define RW_INLINE [[gnu::always_inline]] inline
 
 namespace rankwise::adapters {
 
 namespace {
 
-constexpr std::int64_t kGroup = 128;        // tokens whose sums are added first among themselves
-constexpr std::int64_t kFewCandidates = 12;
+constexpr std::int64_t kGroup = 128; // tokens whose sums are added first among themselves
+constexpr int kFewCandidates = 12;
 constexpr int kMaxHalvings = 12;
 constexpr std::size_t kInsertionLimit = 40;
-constexpr std::int64_t kLanes = 16;         // rows are padded to this many entries
+constexpr std::int64_t kPad = 8; // rows of buffers are padded with zeros to a multiple of this
 
-std::int64_t padded(std::int64_t bank)
+std::int64_t padded(std::int64_t count)
 {
-    return (bank + kLanes - 1) / kLanes * kLanes;
+    return (count + kPad - 1) / kPad * kPad;
 }
 
-/// (sum, count) of the squares that reach `level`. `squares` is padded with zeros; level > 0.
+std::size_t at(std::int64_t index)
+{
+    return static_cast<std::size_t>(index);
+}
+
+/// 32 bytes of Real, and of integers as wide for its masks.
+template <class Real> struct Lanes;
+template <> struct Lanes<float> {
+    using Vector [[gnu::vector_size(32)]] = float;
+    using Mask [[gnu::vector_size(32)]] = std::int32_t;
+    using Integer = std::int32_t;
+    using Half [[gnu::vector_size(16)]] = float;
+    static constexpr std::int64_t kCount = 8;
+    static constexpr Integer kMagnitude = 0x7fff'ffff;
+};
+template <> struct Lanes<double> {
+    using Vector [[gnu::vector_size(32)]] = double;
+    using Mask [[gnu::vector_size(32)]] = std::int64_t;
+    using Integer = std::int64_t;
+    static constexpr std::int64_t kCount = 4;
+    static constexpr Integer kMagnitude = 0x7fff'ffff'ffff'ffff;
+};
+using Wide [[gnu::vector_size(32)]] = double;
+
+template <class Real> using Vector = typename Lanes<Real>::Vector;
+template <class Real> using Mask = typename Lanes<Real>::Mask;
+
+template <class Real> RW_INLINE Vector<Real> load(const Real* from)
+{
+    Vector<Real> value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <class Real> RW_INLINE void store(Real* to, Vector<Real> value)
+{
+    std::memcpy(to, &value, sizeof value);
+}
+
+/// `value` where `mask` is set, else 0.
+template <class Real> RW_INLINE Vector<Real> where(Mask<Real> mask, Vector<Real> value)
+{
+    return reinterpret_cast<Vector<Real>>(reinterpret_cast<Mask<Real>>(value) & mask);
+}
+
+template <class Real> RW_INLINE Vector<Real> magnitude(Vector<Real> value)
+{
+    return reinterpret_cast<Vector<Real>>(reinterpret_cast<Mask<Real>>(value) & Lanes<Real>::kMagnitude);
+}
+
+template <class Real> RW_INLINE Real sumOf(Vector<Real> value)
+{
+    Real sum = 0;
+    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
+        sum += value[lane];
+    }
+    return sum;
+}
+
+/// Σ of the entries of `squares` (positive or zero) that reach `level`, and their number.
 template <class Real> struct Above {
     Real sum;
-    Real count;
+    std::int64_t count;
 };
 
-template <class Real>
-[[gnu::always_inline]] inline Above<Real> sumAbove(const Real* squares, std::int64_t width, Real level)
+template <class Real> RW_INLINE Above<Real> sumAbove(const Real* squares, std::int64_t width, Real level)
 {
-    std::array<Real, kLanes> sums {};
-    std::array<Real, kLanes> counts {};
-    for (std::int64_t i = 0; i < width; i += kLanes) {
-        for (std::int64_t l = 0; l < kLanes; ++l) {
-            const Real value = squares[i + l];
-            const bool hit = value >= level;
-            sums[static_cast<std::size_t>(l)] += hit ? value : Real(0);
-            counts[static_cast<std::size_t>(l)] += hit ? Real(1) : Real(0);
-        }
+    Vector<Real> sum {};
+    Mask<Real> count {};
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        const Vector<Real> value = load(squares + i);
+        const Mask<Real> hit = value >= level;
+        sum += where<Real>(hit, value);
+        count -= hit;
     }
-    for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-        for (std::size_t l = 0; l < half; ++l) {
-            sums[l] += sums[l + half];
-            counts[l] += counts[l + half];
-        }
+    std::int64_t total = 0;
+    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
+        total += count[lane];
     }
-    return { sums[0], counts[0] };
+    return { sumOf<Real>(sum), total };
+}
+
+RW_INLINE Wide squareWide(Lanes<float>::Half value)
+{
+    const Wide wide = __builtin_convertvector(value, Wide);
+    return wide * wide;
 }
 
 /// Σ s² in double over the entries whose square (rounded to Real) is at least `level`.
-template <class Real>
-[[gnu::always_inline]] inline double exactAbove(const Real* scores, const Real* squares, std::int64_t width, Real level)
+RW_INLINE double exactAbove(const float* scores, const float* squares, std::int64_t width, float level)
 {
-    std::array<double, kLanes> sums {};
-    for (std::int64_t i = 0; i < width; i += kLanes) {
-        for (std::int64_t l = 0; l < kLanes; ++l) {
-            const double value = static_cast<double>(scores[i + l]);
-            sums[static_cast<std::size_t>(l)] += squares[i + l] >= level ? value * value : 0.0;
-        }
+    Wide low {};
+    Wide high {};
+    for (std::int64_t i = 0; i < width; i += 8) {
+        const Vector<float> chosen = where<float>(load(squares + i) >= level, load(scores + i));
+        Lanes<float>::Half halves[2];
+        std::memcpy(halves, &chosen, sizeof halves);
+        low += squareWide(halves[0]);
+        high += squareWide(halves[1]);
     }
-    for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-        for (std::size_t l = 0; l < half; ++l) {
-            sums[l] += sums[l + half];
-        }
+    return sumOf<double>(low + high);
+}
+
+RW_INLINE double exactAbove(const double* scores, const double* squares, std::int64_t width, double level)
+{
+    Wide sum {};
+    for (std::int64_t i = 0; i < width; i += 4) {
+        const Wide chosen = where<double>(load(squares + i) >= level, load(scores + i));
+        sum += chosen * chosen;
     }
-    return sums[0];
+    return sumOf<double>(sum);
+}
+
+/// A cut, Σ s² of what it keeps, and Σ s² of all.
+template <class Real> struct Selection {
+    Cut<Real> cut;
+    double kept = 0;
+    double total = 0;
+};
+
+template <class Real> double squareOf(Real score)
+{
+    return static_cast<double>(score) * static_cast<double>(score);
 }
 
 /// The rule by a full sort in double; any finite scores.
-template <class Real> Cut<Real> selectBySorting(const Real* scores, std::int64_t bank, double eta)
+template <class Real> Selection<Real> selectBySorting(const Real* scores, std::int64_t bank, double eta)
 {
-    std::vector<std::int32_t> order(static_cast<std::size_t>(bank));
-    double total = 0;
+    std::vector<std::int32_t> order(at(bank));
+    std::iota(order.begin(), order.end(), 0);
+    Selection<Real> result;
     for (std::int64_t i = 0; i < bank; ++i) {
-        order[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i);
-        total += static_cast<double>(scores[i]) * static_cast<double>(scores[i]);
+        result.total += squareOf(scores[i]);
     }
-    if (total == 0) {
-        return { std::numeric_limits<Real>::infinity(), -1, 0 };
+    result.cut = { std::numeric_limits<Real>::infinity(), -1, 0 };
+    if (result.total == 0) {
+        return result;
     }
-    std::ranges::stable_sort(order, [&](std::int32_t a, std::int32_t b) {
-        return std::abs(scores[a]) > std::abs(scores[b]);
-    });
-    const double target = eta * (1 - kEnergySlack) * total;
-    double sum = 0;
+    std::ranges::stable_sort(order,
+                             [&](std::int32_t a, std::int32_t b) { return std::abs(scores[a]) > std::abs(scores[b]); });
+    const double target = eta * (1 - kEnergySlack) * result.total;
     for (std::int64_t k = 0; k < bank; ++k) {
-        const std::int32_t index = order[static_cast<std::size_t>(k)];
-        const double value = static_cast<double>(scores[index]);
-        sum += value * value;
-        if (sum >= target || k + 1 == bank) {
-            return { std::abs(scores[index]), index, static_cast<std::int32_t>(k + 1) };
+        const std::int32_t index = order[at(k)];
+        result.kept += squareOf(scores[index]);
+        if (result.kept >= target || k + 1 == bank) {
+            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(k + 1) };
+            break;
         }
     }
-    return {};
+    return result;
 }
 
-/// Finishes a selection whose cut lies among the squares in [low, high): sorts those and walks.
+/// Indices of the squares in [low, high), in order.
 template <class Real>
-bool walkCandidates(const Real* scores, const Real* squares, std::int64_t bank, Real low, Real high, double sum,
-                    double target, std::int32_t above, std::vector<std::int32_t>& candidates, Cut<Real>& cut)
+RW_INLINE void collectCandidates(const Real* squares, std::int64_t bank, std::int64_t width, Real low, Real high,
+                                 std::vector<std::int32_t>& candidates)
 {
     candidates.clear();
-    for (std::int64_t i = 0; i < bank; ++i) {
-        if (squares[i] >= low && squares[i] < high) {
-            candidates.push_back(static_cast<std::int32_t>(i));
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        const Vector<Real> value = load(squares + i);
+        const Mask<Real> hit = (value >= low) & (value < high);
+        std::int64_t words[4];
+        std::memcpy(words, &hit, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) == 0) {
+            continue;
         }
+        for (std::int64_t lane = 0; lane < Lanes<Real>::kCount && i + lane < bank; ++lane) {
+            if (hit[lane] != 0) {
+                candidates.push_back(static_cast<std::int32_t>(i + lane));
+            }
+        }
+    }
+}
+
+/// Finishes a selection whose cut lies among `candidates`: sorts those and walks on from `result.kept`.
+template <class Real>
+bool walkCandidates(const Real* scores, double target, std::int64_t above, std::vector<std::int32_t>& candidates,
+                    Selection<Real>& result)
+{
+    if (result.kept >= target) {
+        return false; // rounding of the bracket's sums: the cut lies above
     }
     const auto larger = [&](std::int32_t a, std::int32_t b) { return std::abs(scores[a]) > std::abs(scores[b]); };
     if (candidates.size() > kInsertionLimit) {
         std::ranges::stable_sort(candidates, larger);
-    } else {  // std::stable_sort would allocate
+    } else { // std::stable_sort would allocate
         for (std::size_t i = 1; i < candidates.size(); ++i) {
             const std::int32_t moved = candidates[i];
             std::size_t hole = i;
@@ -129,54 +227,44 @@ bool walkCandidates(const Real* scores, const Real* squares, std::int64_t bank, 
             candidates[hole] = moved;
         }
     }
-    if (sum >= target) {
-        return false;  // rounding of the bracket's sums: the cut lies above
-    }
     for (const std::int32_t index : candidates) {
-        const double value = static_cast<double>(scores[index]);
-        sum += value * value;
+        result.kept += squareOf(scores[index]);
         ++above;
-        if (sum >= target) {
-            cut = { std::abs(scores[index]), index, above };
+        if (result.kept >= target) {
+            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(above) };
             return true;
         }
     }
     return false;
 }
 
-/// `scores` and `squares` padded with zeros to `width`.
+/// `scores` and `squares` padded with zeros to `width`; `total` and `largest` of the squares.
 template <class Real>
-[[gnu::always_inline]] inline Cut<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank,
-                                                     std::int64_t width, double eta,
-                                                     std::vector<std::int32_t>& candidates)
+RW_INLINE Selection<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank, std::int64_t width,
+                                       Real total, Real largest, double eta, std::vector<std::int32_t>& candidates)
 {
     if (eta >= 1) {
+        Selection<Real> result;
+        result.total = exactAbove(scores, squares, width, Real(0));
+        result.kept = result.total;
         std::int32_t count = 0;
         for (std::int64_t i = 0; i < bank; ++i) {
             count += scores[i] != 0 ? 1 : 0;
         }
-        return { Real(0), -1, count };
+        result.cut = { Real(0), -1, count };
+        return result;
     }
-    std::array<Real, kLanes> most {};
-    for (std::int64_t i = 0; i < width; i += kLanes) {
-        for (std::int64_t l = 0; l < kLanes; ++l) {
-            const auto lane = static_cast<std::size_t>(l);
-            most[lane] = squares[i + l] > most[lane] ? squares[i + l] : most[lane];
-        }
-    }
-    const Real largest = *std::ranges::max_element(most);
-    const Real total = sumAbove(squares, width, Real(0)).sum;
     if (!(largest > Real(1e-30)) || !(total < Real(1e30))) {
-        return selectBySorting(scores, bank, eta);  // squares out of the range that the halving trusts
+        return selectBySorting(scores, bank, eta); // squares out of the range that the halving trusts
     }
     // S(t) = Σ squares >= t falls with t. Keep S(low) >= target > S(high) and halve.
     const Real target = static_cast<Real>(eta) * total;
     Real low = 0;
     Real high = std::nextafter(largest, std::numeric_limits<Real>::infinity());
-    Real inside = static_cast<Real>(bank);
-    Real above = 0;
+    std::int64_t inside = bank;
+    std::int64_t above = 0;
     Real middle = static_cast<Real>(0.5) * largest;
-    for (int step = 0; step < kMaxHalvings && inside > static_cast<Real>(kFewCandidates); ++step) {
+    for (int step = 0; step < kMaxHalvings && inside > kFewCandidates; ++step) {
         const Above<Real> reached = sumAbove(squares, width, middle);
         if (reached.sum >= target) {
             low = middle;
@@ -191,71 +279,140 @@ template <class Real>
             break;
         }
     }
-    const double exactTotal = exactAbove(scores, squares, width, Real(0));
-    const double exactTarget = eta * (1 - kEnergySlack) * exactTotal;
-    const double sum = exactAbove(scores, squares, width, high);
-    Cut<Real> cut;
-    if (walkCandidates(scores, squares, bank, low, high, sum, exactTarget, static_cast<std::int32_t>(above),
-                       candidates, cut)) {
-        return cut;
+    Selection<Real> result;
+    result.total = exactAbove(scores, squares, width, Real(0));
+    result.kept = above == 0 ? 0 : exactAbove(scores, squares, width, high);
+    collectCandidates(squares, bank, width, low, high, candidates);
+    if (walkCandidates(scores, eta * (1 - kEnergySlack) * result.total, above, candidates, result)) {
+        return result;
     }
     return selectBySorting(scores, bank, eta);
 }
 
-/// Buffers of one thread.
+/// Buffers of one thread; all padded with zeros.
 template <class Real> struct Row {
-    std::int64_t width;
-    std::vector<Real> raw, scores, squares, grad;
+    std::int64_t width;      ///< padded(bank)
+    std::int64_t inputWidth; ///< padded(input width)
+    std::vector<Real> raw, scores, squares, grad, product, input, factors;
     std::vector<std::int32_t> candidates;
 
-    explicit Row(std::int64_t bank)
-        : width(padded(bank))
-        , raw(static_cast<std::size_t>(width))
-        , scores(static_cast<std::size_t>(width))
-        , squares(static_cast<std::size_t>(width))
-        , grad(static_cast<std::size_t>(width))
+    Row(std::int64_t bank, std::int64_t inputs)
+        : width(padded(bank)), inputWidth(padded(inputs)), raw(at(width)), scores(at(width)), squares(at(width)),
+          grad(at(width)), product(at(width)), input(at(inputWidth)), factors(at(inputWidth))
     {
     }
 };
 
-/// W2 transposed and padded, [m, width].
-template <class Real> std::vector<Real> transposed(const Real* w2, std::int64_t bank, std::int64_t blocks)
-{
-    const std::int64_t width = padded(bank);
-    std::vector<Real> result(static_cast<std::size_t>(blocks * width));
-    for (std::int64_t r = 0; r < bank; ++r) {
-        for (std::int64_t j = 0; j < blocks; ++j) {
-            result[static_cast<std::size_t>(j * width + r)] = w2[r * blocks + j];
+/// Weights in the layout of the loops: W1 padded [m, D'], W2 transposed and padded [m, R'].
+template <class Real> struct Weights {
+    std::vector<Real> w1, w2t;
+
+    explicit Weights(const SelectShape<Real>& job)
+        : w1(at(job.blocks * padded(job.width))), w2t(at(job.blocks * padded(job.bank)))
+    {
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            std::copy_n(job.w1 + j * job.width, job.width, w1.data() + j * padded(job.width));
+            for (std::int64_t r = 0; r < job.bank; ++r) {
+                w2t[at(j * padded(job.bank) + r)] = job.w2[r * job.blocks + j];
+            }
         }
     }
-    return result;
+};
+
+/// A hash of 32 bits with good avalanche (two rounds of multiply and xor-shift).
+RW_INLINE std::uint32_t scrambled(std::uint32_t value)
+{
+    value ^= value >> 16;
+    value *= 0x7feb'352dU;
+    value ^= value >> 15;
+    value *= 0x846c'a68bU;
+    return value ^ (value >> 16);
 }
 
-/// raw = W2 g, scores = map(raw), squares = scores². Returns Σ squares. Same code forwards and backwards, so that
-/// both see the same bits.
 template <class Real>
-[[gnu::always_inline]] inline Real scoreRow(Row<Real>& row, const Real* w2t, const Real* gates, std::int64_t bank,
-                                            std::int64_t blocks, ScoreMap map)
+RW_INLINE void fillFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
+{
+    const auto threshold = static_cast<std::uint32_t>(dropout.probability * 4294967296.0);
+    const Real scale = static_cast<Real>(1 / (1 - dropout.probability));
+    const std::uint32_t key =
+        scrambled(scrambled(static_cast<std::uint32_t>(dropout.seed) ^ static_cast<std::uint32_t>(t))
+                  + static_cast<std::uint32_t>(dropout.seed >> 32));
+    for (std::int64_t i = 0; i < width; ++i) {
+        const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(i) * 0x9e37'79b9U);
+        factors[i] = bits >= threshold ? scale : Real(0);
+    }
+}
+
+/// The router's input of token t after dropout, in row.input.
+template <class Real> RW_INLINE void readInput(const SelectShape<Real>& job, std::int64_t t, Row<Real>& row)
+{
+    Real* input = row.input.data();
+    std::copy_n(job.input + t * job.width, job.width, input);
+    if (job.dropout.probability <= 0) {
+        return;
+    }
+    const Real* factors = row.factors.data();
+    fillFactors(job.dropout, t, job.width, row.factors.data());
+    for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+        store<Real>(input + i, load(input + i) * load(factors + i));
+    }
+}
+
+template <class Real> RW_INLINE Real dotOf(const Real* a, const Real* b, std::int64_t width)
+{
+    Vector<Real> first {};
+    Vector<Real> second {};
+    std::int64_t i = 0;
+    for (; i + 2 * Lanes<Real>::kCount <= width; i += 2 * Lanes<Real>::kCount) {
+        first += load(a + i) * load(b + i);
+        second += load(a + i + Lanes<Real>::kCount) * load(b + i + Lanes<Real>::kCount);
+    }
+    for (; i < width; i += Lanes<Real>::kCount) {
+        first += load(a + i) * load(b + i);
+    }
+    return sumOf<Real>(first + second);
+}
+
+/// Softmax in place; returns log Σ exp.
+template <class Real> RW_INLINE Real softmaxRow(std::int64_t blocks, Real* gates)
+{
+    Real most = gates[0];
+    for (std::int64_t j = 1; j < blocks; ++j) {
+        most = std::max(most, gates[j]);
+    }
+    Real sum = 0;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] = std::exp(gates[j] - most);
+        sum += gates[j];
+    }
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] /= sum;
+    }
+    return most + std::log(sum);
+}
+
+/// raw = W2 g, scores = map(raw). Same code forwards and backwards, so that both see the same bits.
+template <class Real>
+RW_INLINE void scoreRow(Row<Real>& row, const Real* w2t, const Real* gates, std::int64_t bank, std::int64_t blocks,
+                        ScoreMap map)
 {
     const std::int64_t width = row.width;
     Real* raw = row.raw.data();
     Real* scores = row.scores.data();
-    Real* squares = row.squares.data();
-    std::memset(raw, 0, static_cast<std::size_t>(width) * sizeof(Real));
-    for (std::int64_t j = 0; j < blocks; ++j) {
-        const Real gate = gates[j];
-        const Real* column = w2t + j * width;
-        for (std::int64_t i = 0; i < width; ++i) {
-            raw[i] += gate * column[i];
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        Vector<Real> sum {};
+        for (std::int64_t j = 0; j < blocks; ++j) {
+            sum += load(w2t + j * width + i) * gates[j];
         }
+        store<Real>(raw + i, sum);
     }
     switch (map) {
     case ScoreMap::None:
-        std::memcpy(scores, raw, static_cast<std::size_t>(width) * sizeof(Real));
+        std::memcpy(scores, raw, at(width) * sizeof(Real));
         break;
     case ScoreMap::Relu:
         for (std::int64_t i = 0; i < width; ++i) {
-            scores[i] = raw[i] < 0 ? Real(0) : raw[i];  // NaN stays NaN
+            scores[i] = raw[i] < 0 ? Real(0) : raw[i]; // NaN stays NaN
         }
         break;
     case ScoreMap::Abs:
@@ -269,246 +426,229 @@ template <class Real>
         }
         break;
     }
-    std::array<Real, kLanes> sums {};
-    for (std::int64_t i = 0; i < width; i += kLanes) {
-        for (std::int64_t l = 0; l < kLanes; ++l) {
-            squares[i + l] = scores[i + l] * scores[i + l];
-            sums[static_cast<std::size_t>(l)] += squares[i + l];
-        }
-    }
-    for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-        for (std::size_t l = 0; l < half; ++l) {
-            sums[l] += sums[l + half];
-        }
-    }
-    return sums[0];
 }
 
-/// Sums of one group of tokens, laid out in one block of memory.
-struct GroupSums {
-    std::vector<double> gates, top, share, largest;
-    std::vector<std::int64_t> ranks, kept;
+template <class Real> constexpr std::array<typename Lanes<Real>::Integer, 8> kLaneIndex { 0, 1, 2, 3, 4, 5, 6, 7 };
+
+/// Which of the lanes from index i on a cut keeps.
+template <class Real>
+RW_INLINE Mask<Real> keptLanes(Vector<Real> scores, const Cut<Real>& cut, std::int64_t i, Mask<Real> lanes)
+{
+    const Vector<Real> size = magnitude<Real>(scores);
+    const auto last = static_cast<typename Lanes<Real>::Integer>(cut.last - i);
+    return (size > cut.level) | ((size == cut.level) & (lanes <= last));
+}
+
+template <class Real> RW_INLINE Mask<Real> laneIndices()
+{
+    Mask<Real> lanes;
+    std::memcpy(&lanes, kLaneIndex<Real>.data(), sizeof lanes);
+    return lanes;
+}
+
+/// Sums of one group of tokens.
+template <class Real> struct GroupSums {
+    std::vector<double> gates, top;
+    std::vector<std::int64_t> ranks;
+    std::vector<Real> share, largest;
+    std::vector<typename Lanes<Real>::Integer> kept;
     SelectSums sums;
 
     GroupSums(std::int64_t bank, std::int64_t blocks)
-        : gates(static_cast<std::size_t>(blocks))
-        , top(static_cast<std::size_t>(blocks))
-        , share(static_cast<std::size_t>(padded(bank)))
-        , largest(static_cast<std::size_t>(padded(bank)))
-        , ranks(static_cast<std::size_t>(bank + 1))
-        , kept(static_cast<std::size_t>(padded(bank)))
+        : gates(at(blocks)), top(at(blocks)), ranks(at(bank + 1)), share(at(padded(bank))), largest(at(padded(bank))),
+          kept(at(padded(bank)))
     {
     }
 };
 
-/// Softmax of one row; returns log Σ exp.
-template <class Real>
-[[gnu::always_inline]] inline Real softmaxRow(const Real* logits, std::int64_t blocks, Real* gates)
+/// Σ and maximum of the squares, which it writes.
+template <class Real> RW_INLINE void squareRow(Row<Real>& row, Real& total, Real& largest)
 {
-    Real most = logits[0];
-    for (std::int64_t j = 1; j < blocks; ++j) {
-        most = std::max(most, logits[j]);
+    Vector<Real> sum {};
+    Vector<Real> most {};
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Vector<Real> square = score * score;
+        store<Real>(row.squares.data() + i, square);
+        sum += square;
+        most = most > square ? most : square;
     }
-    Real sum = 0;
-    for (std::int64_t j = 0; j < blocks; ++j) {
-        gates[j] = std::exp(logits[j] - most);
-        sum += gates[j];
+    total = sumOf<Real>(sum);
+    largest = 0;
+    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
+        largest = std::max(largest, most[lane]);
     }
-    for (std::int64_t j = 0; j < blocks; ++j) {
-        gates[j] /= sum;
-    }
-    return most + std::log(sum);
 }
 
-template <class Real> Real logSumExp(const Real* logits, std::int64_t blocks)
+/// masked = z ⊙ s where kept, and the sums for each vector with weight `scale` = 1/Σs² (0: not counted).
+template <class Real>
+RW_INLINE void maskRow(const SelectForward<Real>& job, std::int64_t t, const Cut<Real>& cut, bool counted, Real scale,
+                       Row<Real>& row, GroupSums<Real>& group)
 {
-    Real most = logits[0];
-    for (std::int64_t j = 1; j < blocks; ++j) {
-        most = std::max(most, logits[j]);
+    const bool whole = job.bank == row.width;
+    const Real* z = job.projected ? job.projected + t * job.bank : nullptr;
+    Real* masked = whole ? job.masked + t * job.bank : row.grad.data();
+    if (z && !whole) {
+        std::copy_n(z, job.bank, row.product.data());
+        z = row.product.data();
     }
-    Real sum = 0;
-    for (std::int64_t j = 0; j < blocks; ++j) {
-        sum += std::exp(logits[j] - most);
+    const Mask<Real> lanes = laneIndices<Real>();
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Mask<Real> keep = keptLanes<Real>(score, cut, i, lanes);
+        store<Real>(masked + i, where<Real>(keep, z ? load(z + i) * score : score));
+        if (counted) {
+            const Vector<Real> part = load(row.squares.data() + i) * scale;
+            store<Real>(group.share.data() + i, load(group.share.data() + i) + part);
+            const Vector<Real> most = load(group.largest.data() + i);
+            store<Real>(group.largest.data() + i, most > part ? most : part);
+            Mask<Real> count;
+            std::memcpy(&count, group.kept.data() + i, sizeof count);
+            count -= keep;
+            std::memcpy(group.kept.data() + i, &count, sizeof count);
+        }
     }
-    return most + std::log(sum);
+    if (!whole) {
+        std::copy_n(masked, job.bank, job.masked + t * job.bank);
+    }
 }
 
 /// One token forwards: fills the outputs of row `t` and adds to the sums of its group.
 template <class Real>
-[[gnu::always_inline]] inline void forwardToken(const SelectForward<Real>& job, const Real* w2t, std::int64_t t,
-                                                Row<Real>& row, GroupSums& group, Real* keptCount, Real* share,
-                                                Real* largest)
+RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                            Row<Real>& row, GroupSums<Real>& group)
 {
     const std::int64_t bank = job.bank;
     const std::int64_t blocks = job.blocks;
     Real* gates = job.gates + t * blocks;
-    const Real lse = softmaxRow(job.logits + t * blocks, blocks, gates);
-    const Real total = scoreRow(row, w2t, gates, bank, blocks, job.map);
-    const bool finite = std::isfinite(total) || std::ranges::all_of(row.scores, [](Real s) { return std::isfinite(s); });
-    Cut<Real> cut { Real(-1), -1, static_cast<std::int32_t>(bank) };
-    if (finite) {
-        cut = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, job.eta, row.candidates);
+    readInput(job, t, row);
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] = dotOf(row.input.data(), weights.w1.data() + j * row.inputWidth, row.inputWidth);
     }
-    job.cuts[t] = cut;
-
-    const Real* scores = row.scores.data();
-    const Real* squares = row.squares.data();
-    Real* keep = row.grad.data();  // 1 where kept
-    const Real level = cut.level;
-    const std::int64_t last = cut.last;
-    for (std::int64_t i = 0; i < bank; ++i) {
-        const Real size = std::abs(scores[i]);
-        keep[i] = size > level ? Real(1) : Real(0);
-    }
-    for (std::int64_t i = 0; i <= last; ++i) {
-        keep[i] = std::abs(scores[i]) >= level ? Real(1) : Real(0);
-    }
-    Real* masked = job.masked + t * bank;
-    const Real poison = finite ? Real(0) : std::numeric_limits<Real>::quiet_NaN();
-    if (job.projected) {
-        const Real* z = job.projected + t * bank;
-        for (std::int64_t i = 0; i < bank; ++i) {
-            masked[i] = (keep[i] != 0 ? z[i] * scores[i] : Real(0)) + poison;
-        }
+    const Real lse = softmaxRow(blocks, gates);
+    job.lse[t] = lse;
+    scoreRow(row, weights.w2t.data(), gates, bank, blocks, job.map);
+    Real total = 0;
+    Real largest = 0;
+    squareRow(row, total, largest);
+    const bool counted = !job.valid || job.valid[t] != 0;
+    const bool finite =
+        std::isfinite(total) || std::ranges::all_of(row.scores, [](Real s) { return std::isfinite(s); });
+    SelectSums& sums = group.sums;
+    if (!finite) {
+        constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+        job.cuts[t] = { Real(-1), -1, static_cast<std::int32_t>(bank) };
+        std::fill_n(job.masked + t * bank, bank, std::numeric_limits<Real>::quiet_NaN());
+        sums.missing = counted ? kNaN : sums.missing;
+        sums.energy = counted ? kNaN : sums.energy;
     } else {
-        for (std::int64_t i = 0; i < bank; ++i) {
-            masked[i] = (keep[i] != 0 ? scores[i] : Real(0)) + poison;
-        }
+        const Selection<Real> chosen = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total,
+                                                    largest, job.eta, row.candidates);
+        job.cuts[t] = chosen.cut;
+        const bool some = chosen.total > 0;
+        maskRow(job, t, chosen.cut, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
+        const double energy = some ? std::min(1.0, chosen.kept / chosen.total) : 1.0;
+        sums.energy += counted ? energy : 0;
+        sums.missing += counted ? 1 - energy : 0;
     }
-    if (job.valid && job.valid[t] == 0) {
+    if (!counted) {
         return;
     }
-
-    SelectSums& sums = group.sums;
-    double energy = finite ? 1.0 : std::numeric_limits<double>::quiet_NaN();
-    const double exactTotal = exactAbove(scores, squares, row.width, Real(0));
-    if (finite && exactTotal > 0) {
-        std::array<double, kLanes> dropped {};
-        for (std::int64_t i = 0; i < row.width; i += kLanes) {
-            for (std::int64_t l = 0; l < kLanes; ++l) {
-                const double value = static_cast<double>(scores[i + l]);
-                dropped[static_cast<std::size_t>(l)] += keep[i + l] != 0 ? 0.0 : value * value;
-            }
-        }
-        double missing = 0;
-        for (const double value : dropped) {
-            missing += value;
-        }
-        energy = 1 - missing / exactTotal;
-        sums.missing += missing / exactTotal;
-        const Real scale = static_cast<Real>(1 / exactTotal);
-        for (std::int64_t i = 0; i < bank; ++i) {
-            const Real part = squares[i] * scale;
-            share[i] += part;
-            largest[i] = part > largest[i] ? part : largest[i];
-            keptCount[i] += keep[i];
-        }
-    } else if (!finite) {
-        sums.missing = std::numeric_limits<double>::quiet_NaN();
-    }
-    sums.energy += energy;
     sums.squaredLse += static_cast<double>(lse) * static_cast<double>(lse);
     ++sums.tokens;
-    ++group.ranks[static_cast<std::size_t>(cut.count)];
+    ++group.ranks[at(job.cuts[t].count)];
     std::int64_t best = 0;
     for (std::int64_t j = 0; j < blocks; ++j) {
-        group.gates[static_cast<std::size_t>(j)] += static_cast<double>(gates[j]);
+        group.gates[at(j)] += static_cast<double>(gates[j]);
         best = gates[j] > gates[best] ? j : best;
     }
-    group.top[static_cast<std::size_t>(best)] += 1;
+    group.top[at(best)] += 1;
 }
 
 template <class Real>
-[[gnu::always_inline]] inline void forwardGroup(const SelectForward<Real>& job, const Real* w2t, std::int64_t from,
-                                                std::int64_t to, Row<Real>& row, GroupSums& group)
-{
-    std::vector<Real> statistics(static_cast<std::size_t>(3 * row.width));
-    Real* kept = statistics.data();
-    Real* share = kept + row.width;
-    Real* largest = share + row.width;
-    for (std::int64_t t = from; t < to; ++t) {
-        forwardToken(job, w2t, t, row, group, kept, share, largest);
-    }
-    for (std::int64_t i = 0; i < job.bank; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        group.kept[at] += static_cast<std::int64_t>(kept[i]);
-        group.share[at] += static_cast<double>(share[i]);
-        group.largest[at] = static_cast<double>(largest[i]);
-    }
-}
-
-void addGroup(const GroupSums& group, std::int64_t bank, std::int64_t blocks, SelectSums& sums)
+void addGroup(const GroupSums<Real>& group, std::int64_t bank, std::int64_t blocks, SelectSums& sums)
 {
     sums.energy += group.sums.energy;
     sums.missing += group.sums.missing;
     sums.squaredLse += group.sums.squaredLse;
     sums.tokens += group.sums.tokens;
     for (std::int64_t j = 0; j < blocks; ++j) {
-        sums.gates[j] += group.gates[static_cast<std::size_t>(j)];
-        sums.top[j] += group.top[static_cast<std::size_t>(j)];
+        sums.gates[j] += group.gates[at(j)];
+        sums.top[j] += group.top[at(j)];
     }
     for (std::int64_t i = 0; i < bank; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        sums.kept[i] += group.kept[at];
-        sums.share[i] += group.share[at];
-        sums.largestShare[i] = std::max(sums.largestShare[i], group.largest[at]);
+        sums.kept[i] += static_cast<std::int64_t>(group.kept[at(i)]);
+        sums.share[i] += static_cast<double>(group.share[at(i)]);
+        sums.largestShare[i] = std::max(sums.largestShare[i], static_cast<double>(group.largest[at(i)]));
     }
     for (std::int64_t k = 0; k <= bank; ++k) {
-        sums.ranks[k] += group.ranks[static_cast<std::size_t>(k)];
+        sums.ranks[k] += group.ranks[at(k)];
     }
 }
 
-/// One token backwards. `w2Grad` [m, width] is the group's.
+/// Gradient at the scores of token t in row.grad, from the spectral loss and from `masked`; writes that at z.
 template <class Real>
-[[gnu::always_inline]] inline void backwardToken(const SelectBackward<Real>& job, const Real* w2t, std::int64_t t,
-                                                 Row<Real>& row, Real* w2Grad)
+RW_INLINE void scoreGradient(const SelectBackward<Real>& job, std::int64_t t, bool counted, Row<Real>& row)
 {
-    const std::int64_t bank = job.bank;
-    const std::int64_t blocks = job.blocks;
-    const Real* gates = job.gates + t * blocks;
+    const bool whole = job.bank == row.width;
     const Cut<Real> cut = job.cuts[t];
-    scoreRow(row, w2t, gates, bank, blocks, job.map);
-    const Real* scores = row.scores.data();
-    Real* grad = row.grad.data();
-    Real* keep = row.squares.data();  // squares are read before they become the mask
-    const bool counted = !job.valid || job.valid[t] != 0;
-
-    double total = 0;
-    double missing = 0;
-    for (std::int64_t i = 0; i < bank; ++i) {
-        const double value = static_cast<double>(scores[i]);
-        const Real size = std::abs(scores[i]);
-        keep[i] = size > cut.level || (size == cut.level && i <= cut.last) ? Real(1) : Real(0);
-        total += value * value;
-        missing += keep[i] != 0 ? 0.0 : value * value;
-    }
-    Real keptSlope = 0;
-    Real droppedSlope = 0;
-    if (counted && job.missingGrad != 0 && total > 0) {
-        keptSlope = static_cast<Real>(-2 * missing / (total * total) * job.missingGrad);
-        droppedSlope = static_cast<Real>(2 * (total - missing) / (total * total) * job.missingGrad);
-    }
-    for (std::int64_t i = 0; i < bank; ++i) {
-        grad[i] = scores[i] * (keep[i] != 0 ? keptSlope : droppedSlope);
-    }
-    if (job.maskedGrad) {
-        const Real* upstream = job.maskedGrad + t * bank;
-        if (job.projected) {
-            const Real* z = job.projected + t * bank;
-            Real* zGrad = job.projectedGrad + t * bank;
-            for (std::int64_t i = 0; i < bank; ++i) {
-                const Real kept = keep[i] != 0 ? upstream[i] : Real(0);
-                grad[i] += kept * z[i];
-                zGrad[i] = kept * scores[i];
-            }
-        } else {
-            for (std::int64_t i = 0; i < bank; ++i) {
-                grad[i] += keep[i] != 0 ? upstream[i] : Real(0);
-            }
+    const Mask<Real> lanes = laneIndices<Real>();
+    Vector<Real> keptSlope {};
+    Vector<Real> droppedSlope {};
+    if (counted && job.missingGrad != 0) {
+        double total = 0;
+        double kept = 0;
+        for (std::int64_t i = 0; i < job.bank; ++i) {
+            const double square = squareOf(row.scores[at(i)]);
+            const Real size = std::abs(row.scores[at(i)]);
+            total += square;
+            kept += size > cut.level || (size == cut.level && i <= cut.last) ? square : 0.0;
+        }
+        if (total > 0) {
+            keptSlope += static_cast<Real>(-2 * (total - kept) / (total * total) * job.missingGrad);
+            droppedSlope += static_cast<Real>(2 * kept / (total * total) * job.missingGrad);
         }
     }
+    const Real* upstream = job.maskedGrad ? job.maskedGrad + t * job.bank : nullptr;
+    const Real* z = job.projected ? job.projected + t * job.bank : nullptr;
+    Real* zGrad = job.projectedGrad ? job.projectedGrad + t * job.bank : nullptr;
+    if (!whole && upstream) { // squares are free here: upstream; product: z, then its gradient
+        std::copy_n(upstream, job.bank, row.squares.data());
+        upstream = row.squares.data();
+    }
+    if (!whole && z) {
+        std::copy_n(z, job.bank, row.product.data());
+        z = row.product.data();
+    }
+    Real* zGradRow = whole ? zGrad : row.product.data();
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Mask<Real> keep = keptLanes<Real>(score, cut, i, lanes);
+        Vector<Real> grad = score * (where<Real>(keep, keptSlope) + where<Real>(~keep, droppedSlope));
+        if (upstream) {
+            const Vector<Real> through = where<Real>(keep, load(upstream + i));
+            if (z) {
+                grad += through * load(z + i);
+                if (zGrad) {
+                    store<Real>(zGradRow + i, through * score);
+                }
+            } else {
+                grad += through;
+            }
+        }
+        store<Real>(row.grad.data() + i, grad);
+    }
+    if (!whole && zGrad && upstream && z) {
+        std::copy_n(row.product.data(), job.bank, zGrad);
+    }
+}
+
+/// From the gradient at the mapped scores to that at the raw ones.
+template <class Real> RW_INLINE void unmap(ScoreMap map, std::int64_t bank, Row<Real>& row)
+{
     const Real* raw = row.raw.data();
-    switch (job.map) {
+    Real* grad = row.grad.data();
+    switch (map) {
     case ScoreMap::None:
         break;
     case ScoreMap::Relu:
@@ -527,131 +667,199 @@ template <class Real>
         }
         break;
     }
+    for (std::int64_t i = bank; i < row.width; ++i) {
+        grad[i] = 0;
+    }
+}
+
+/// One token backwards. The weight gradients [m, R'] and [m, D'] are the group's.
+template <class Real>
+RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                             Row<Real>& row, Real* w2Grad, Real* w1Grad)
+{
+    const std::int64_t blocks = job.blocks;
+    const Real* gates = job.gates + t * blocks;
+    const bool counted = !job.valid || job.valid[t] != 0;
+    scoreRow(row, weights.w2t.data(), gates, job.bank, blocks, job.map);
+    scoreGradient(job, t, counted, row);
+    unmap(job.map, job.bank, row);
 
     Real* logitsGrad = job.logitsGrad + t * blocks;
+    const Real* grad = row.grad.data();
     Real mean = 0;
     for (std::int64_t j = 0; j < blocks; ++j) {
-        const Real* column = w2t + j * row.width;
+        const Real* column = weights.w2t.data() + j * row.width;
         Real* columnGrad = w2Grad + j * row.width;
         const Real gate = gates[j];
-        std::array<Real, kLanes> sums {};
-        for (std::int64_t i = 0; i < row.width; i += kLanes) {
-            for (std::int64_t l = 0; l < kLanes; ++l) {
-                columnGrad[i + l] += gate * grad[i + l];
-                sums[static_cast<std::size_t>(l)] += column[i + l] * grad[i + l];
-            }
+        Vector<Real> sum {};
+        for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+            const Vector<Real> g = load(grad + i);
+            store<Real>(columnGrad + i, load(columnGrad + i) + g * gate);
+            sum += load(column + i) * g;
         }
-        Real dot = 0;
-        for (const Real value : sums) {
-            dot += value;
-        }
+        Real dot = sumOf<Real>(sum);
         if (counted && job.gatesGrad) {
             dot += static_cast<Real>(job.gatesGrad[j]);
         }
         logitsGrad[j] = dot;
         mean += gate * dot;
     }
-    Real pull = 0;
-    if (counted && job.squaredLseGrad != 0) {
-        pull = static_cast<Real>(2 * job.squaredLseGrad) * logSumExp(job.logits + t * blocks, blocks);
-    }
+    const Real pull = counted ? static_cast<Real>(2 * job.squaredLseGrad) * job.lse[t] : Real(0);
+    readInput(job, t, row);
+    const Real* input = row.input.data();
     for (std::int64_t j = 0; j < blocks; ++j) {
-        logitsGrad[j] = gates[j] * (logitsGrad[j] - mean + pull);
+        const Real slope = gates[j] * (logitsGrad[j] - mean + pull);
+        logitsGrad[j] = slope;
+        Real* target = w1Grad + j * row.inputWidth;
+        for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+            store<Real>(target + i, load(target + i) + load(input + i) * slope);
+        }
     }
 }
 
-RW_CLONES void forwardGroups(const SelectForward<float>& job, const float* w2t, std::int64_t from, std::int64_t to,
-                             Row<float>& row, GroupSums& group)
+template <class Real>
+RW_INLINE void inputGradToken(const SelectShape<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                              const Real* logitsGrad, Row<Real>& row, Real* inputGrad)
 {
-    forwardGroup(job, w2t, from, to, row, group);
-}
-
-RW_CLONES void forwardGroups(const SelectForward<double>& job, const double* w2t, std::int64_t from, std::int64_t to,
-                             Row<double>& row, GroupSums& group)
-{
-    forwardGroup(job, w2t, from, to, row, group);
-}
-
-RW_CLONES void backwardTokens(const SelectBackward<float>& job, const float* w2t, std::int64_t from, std::int64_t to,
-                              Row<float>& row, float* w2Grad)
-{
-    for (std::int64_t t = from; t < to; ++t) {
-        backwardToken(job, w2t, t, row, w2Grad);
+    if (job.dropout.probability > 0) {
+        fillFactors(job.dropout, t, job.width, row.factors.data());
+    } else {
+        std::ranges::fill(row.factors, Real(1));
+    }
+    Real* sums = row.input.data();
+    const Real* slopes = logitsGrad + t * job.blocks;
+    for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+        Vector<Real> sum {};
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            sum += load(weights.w1.data() + j * row.inputWidth + i) * slopes[j];
+        }
+        store<Real>(sums + i, sum * load(row.factors.data() + i));
+    }
+    Real* target = inputGrad + t * job.width;
+    for (std::int64_t i = 0; i < job.width; ++i) {
+        target[i] += sums[i];
     }
 }
 
-RW_CLONES void backwardTokens(const SelectBackward<double>& job, const double* w2t, std::int64_t from, std::int64_t to,
-                              Row<double>& row, double* w2Grad)
+// The loops over tokens, once for each instruction set and type: the attribute takes no templates.
+#define RW_TOKEN_LOOPS(Real)                                                                                           \
+    RW_CLONES void forwardTokens(const SelectForward<Real>& job, const Weights<Real>& weights, std::int64_t from,      \
+                                 std::int64_t to, Row<Real>& row, GroupSums<Real>& group)                              \
+    {                                                                                                                  \
+        for (std::int64_t t = from; t < to; ++t) {                                                                     \
+            forwardToken(job, weights, t, row, group);                                                                 \
+        }                                                                                                              \
+    }                                                                                                                  \
+    RW_CLONES void backwardTokens(const SelectBackward<Real>& job, const Weights<Real>& weights, std::int64_t from,    \
+                                  std::int64_t to, Row<Real>& row, Real* w2Grad, Real* w1Grad)                         \
+    {                                                                                                                  \
+        for (std::int64_t t = from; t < to; ++t) {                                                                     \
+            backwardToken(job, weights, t, row, w2Grad, w1Grad);                                                       \
+        }                                                                                                              \
+    }                                                                                                                  \
+    RW_CLONES void inputGradTokens(const SelectShape<Real>& job, const Weights<Real>& weights, std::int64_t from,      \
+                                   std::int64_t to, const Real* logitsGrad, Row<Real>& row, Real* inputGrad)           \
+    {                                                                                                                  \
+        for (std::int64_t t = from; t < to; ++t) {                                                                     \
+            inputGradToken(job, weights, t, logitsGrad, row, inputGrad);                                               \
+        }                                                                                                              \
+    }
+RW_TOKEN_LOOPS(float)
+RW_TOKEN_LOOPS(double)
+#undef RW_TOKEN_LOOPS
+
+/// Runs body(group, row) for each group of tokens, on `threads` threads.
+template <class Real, class Body> void forEachGroup(const SelectShape<Real>& job, const Body& body)
 {
-    for (std::int64_t t = from; t < to; ++t) {
-        backwardToken(job, w2t, t, row, w2Grad);
+    const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
+    [[maybe_unused]] const int threads =
+        static_cast<int>(std::clamp<std::int64_t>(job.threads, 1, std::max<std::int64_t>(groups, 1)));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Row<Real> row(job.bank, job.width);
+#pragma omp for schedule(static)
+        for (std::int64_t g = 0; g < groups; ++g) {
+            body(g, row);
+        }
     }
 }
 
-}  // namespace
+} // namespace
 
 template <class Real> Cut<Real> selectScores(const Real* scores, std::int64_t bank, double eta)
 {
-    Row<Real> row(bank);
-    for (std::int64_t i = 0; i < bank; ++i) {
-        row.scores[static_cast<std::size_t>(i)] = scores[i];
-        row.squares[static_cast<std::size_t>(i)] = scores[i] * scores[i];
-    }
-    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, eta, row.candidates);
+    Row<Real> row(bank, 0);
+    std::copy_n(scores, bank, row.scores.data());
+    Real total = 0;
+    Real largest = 0;
+    squareRow(row, total, largest);
+    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta, row.candidates)
+        .cut;
 }
 
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums)
 {
-    const std::vector<Real> w2t = transposed(job.w2, job.bank, job.blocks);
+    const Weights<Real> weights(job);
     const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
-    std::vector<GroupSums> parts(static_cast<std::size_t>(groups), GroupSums(job.bank, job.blocks));
-    [[maybe_unused]] const int threads = static_cast<int>(std::clamp<std::int64_t>(job.threads, 1, std::max<std::int64_t>(groups, 1)));
-#pragma omp parallel num_threads(threads)
-    {
-        Row<Real> row(job.bank);
-#pragma omp for schedule(static)
-        for (std::int64_t g = 0; g < groups; ++g) {
-            forwardGroups(job, w2t.data(), g * kGroup, std::min(job.tokens, (g + 1) * kGroup), row,
-                          parts[static_cast<std::size_t>(g)]);
-        }
-    }
-    for (const GroupSums& part : parts) {
+    std::vector<GroupSums<Real>> parts(at(groups), GroupSums<Real>(job.bank, job.blocks));
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        forwardTokens(job, weights, g * kGroup, std::min(job.tokens, (g + 1) * kGroup), row, parts[at(g)]);
+    });
+    for (const GroupSums<Real>& part : parts) {
         addGroup(part, job.bank, job.blocks, sums);
     }
 }
 
 template <class Real> void selectBackward(const SelectBackward<Real>& job)
 {
-    const std::vector<Real> w2t = transposed(job.w2, job.bank, job.blocks);
+    const Weights<Real> weights(job);
     const std::int64_t width = padded(job.bank);
+    const std::int64_t inputWidth = padded(job.width);
     const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
-    std::vector<Real> parts(static_cast<std::size_t>(groups * job.blocks * width));
-    [[maybe_unused]] const int threads = static_cast<int>(std::clamp<std::int64_t>(job.threads, 1, std::max<std::int64_t>(groups, 1)));
-#pragma omp parallel num_threads(threads)
-    {
-        Row<Real> row(job.bank);
-#pragma omp for schedule(static)
-        for (std::int64_t g = 0; g < groups; ++g) {
-            backwardTokens(job, w2t.data(), g * kGroup, std::min(job.tokens, (g + 1) * kGroup), row,
-                           parts.data() + g * job.blocks * width);
-        }
-    }
-    for (std::int64_t r = 0; r < job.bank; ++r) {
+    std::vector<Real> w2Parts(at(groups * job.blocks * width));
+    std::vector<Real> w1Parts(at(groups * job.blocks * inputWidth));
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        backwardTokens(job, weights, g * kGroup, std::min(job.tokens, (g + 1) * kGroup), row,
+                       w2Parts.data() + g * job.blocks * width, w1Parts.data() + g * job.blocks * inputWidth);
+    });
+    std::fill_n(job.w2Grad, job.bank * job.blocks, 0.0);
+    std::fill_n(job.w1Grad, job.width * job.blocks, 0.0);
+    for (std::int64_t g = 0; g < groups; ++g) {
         for (std::int64_t j = 0; j < job.blocks; ++j) {
-            double sum = 0;
-            for (std::int64_t g = 0; g < groups; ++g) {
-                sum += static_cast<double>(parts[static_cast<std::size_t>((g * job.blocks + j) * width + r)]);
+            const Real* w2Part = w2Parts.data() + (g * job.blocks + j) * width;
+            for (std::int64_t r = 0; r < job.bank; ++r) {
+                job.w2Grad[r * job.blocks + j] += static_cast<double>(w2Part[r]);
             }
-            job.w2Grad[r * job.blocks + j] = sum;
+            const Real* w1Part = w1Parts.data() + (g * job.blocks + j) * inputWidth;
+            for (std::int64_t i = 0; i < job.width; ++i) {
+                job.w1Grad[j * job.width + i] += static_cast<double>(w1Part[i]);
+            }
         }
     }
 }
 
-template Cut<float> selectScores(const float*, std::int64_t, double);
-template Cut<double> selectScores(const double*, std::int64_t, double);
-template void selectForward(const SelectForward<float>&, SelectSums&);
-template void selectForward(const SelectForward<double>&, SelectSums&);
-template void selectBackward(const SelectBackward<float>&);
-template void selectBackward(const SelectBackward<double>&);
+template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad)
+{
+    const Weights<Real> weights(job);
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        inputGradTokens(job, weights, g * kGroup, std::min(job.tokens, (g + 1) * kGroup), logitsGrad, row, inputGrad);
+    });
+}
 
-}  // namespace rankwise::adapters
+template <class Real>
+void dropoutFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
+{
+    fillFactors(dropout, t, width, factors);
+}
+
+#define RW_INSTANTIATE(Real)                                                                                           \
+    template Cut<Real> selectScores(const Real*, std::int64_t, double);                                                \
+    template void selectForward(const SelectForward<Real>&, SelectSums&);                                              \
+    template void selectBackward(const SelectBackward<Real>&);                                                         \
+    template void addRouterInputGrad(const SelectShape<Real>&, const Real*, Real*);                                    \
+    template void dropoutFactors(const RouterDropout&, std::int64_t, std::int64_t, Real*);
+RW_INSTANTIATE(float)
+RW_INSTANTIATE(double)
+#undef RW_INSTANTIATE
+
+} // namespace rankwise::adapters

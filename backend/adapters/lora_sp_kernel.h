@@ -1,9 +1,13 @@
-// The per-token middle of LoRA-SP on the CPU: gates, scores, selection, masked product, loss terms and their
-// gradients in one pass over the tokens. Plain C++ on row-major arrays; knows nothing of torch.
+// The per-token middle of LoRA-SP on the CPU: router, gates, scores, selection, masked product, loss terms and their
+// gradients, one pass over the tokens forwards and one backwards. Plain C++ on row-major arrays; knows nothing of
+// torch.
 //
-// Notation: T tokens, R bank size, m blocks. Paper rule only: smallest k with C_k >= eta·D·(1 - 1e-6) on s²,
-// ties by lowest index; eta >= 1 keeps every nonzero score; D = 0 keeps none and has E = 1.
-// Determinism: sums run over fixed groups of tokens, so results do not depend on the number of threads.
+// Notation: T tokens, D input width, R bank size, m blocks; X [T, D], W1 [m, D], W2 [R, m], z = V x.
+//     x̃ = dropout(x), logits = W1 x̃, gates = softmax(logits), s = map(W2 gates), keep by the paper's rule
+// Rule: smallest k with C_k >= eta·Σs²·(1 - 1e-6) on s², ties by lowest index; eta >= 1 keeps every nonzero score;
+// all scores 0 keep none and have E = 1.
+// Determinism: sums run over fixed groups of tokens and dropout is a function of seed and place, so results do not
+// depend on the number of threads.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -21,7 +25,7 @@ inline constexpr double kEnergySlack = 1e-6;
 template <class Real> struct Cut {
     Real level = 0;
     std::int32_t last = -1;
-    std::int32_t count = 0;  ///< k
+    std::int32_t count = 0; ///< k
 };
 
 /// Cut of one token by the paper rule, from its scores s [R]. All values finite.
@@ -29,57 +33,72 @@ template <class Real> [[nodiscard]] Cut<Real> selectScores(const Real* scores, s
 
 /// Sums over the valid tokens, added to what is there. Arrays may not alias.
 struct SelectSums {
-    double energy = 0;                    ///< Σ E
-    double missing = 0;                   ///< Σ (1 - E): the spectral loss before the mean
-    double squaredLse = 0;                ///< Σ lse(logits)²: the z loss before the mean
+    double energy = 0;     ///< Σ E
+    double missing = 0;    ///< Σ (1 - E): the spectral loss before the mean
+    double squaredLse = 0; ///< Σ lse(logits)²: the z loss before the mean
     std::int64_t tokens = 0;
-    double* gates = nullptr;              ///< [m] Σ gates
-    double* top = nullptr;                ///< [m] tokens whose largest gate this is
-    std::int64_t* ranks = nullptr;        ///< [R+1] histogram of k
-    std::int64_t* kept = nullptr;         ///< [R] times kept
-    double* share = nullptr;              ///< [R] Σ s²/D
-    double* largestShare = nullptr;       ///< [R] max s²/D
+    double* gates = nullptr;        ///< [m] Σ gates
+    double* top = nullptr;          ///< [m] tokens whose largest gate this is
+    std::int64_t* ranks = nullptr;  ///< [R+1] histogram of k
+    std::int64_t* kept = nullptr;   ///< [R] times kept
+    double* share = nullptr;        ///< [R] Σ s²/D
+    double* largestShare = nullptr; ///< [R] max s²/D
 };
 
-template <class Real> struct SelectForward {
-    std::int64_t tokens = 0, bank = 0, blocks = 0;
-    const Real* logits = nullptr;          ///< [T, m]
-    const Real* w2 = nullptr;             ///< [R, m]
-    const Real* projected = nullptr;      ///< z [T, R], or null for z = 1
-    const std::uint8_t* valid = nullptr;  ///< [T], or null: all
-    double eta = 1;
+/// Inverted dropout of the router's input: entry (t, i) is a function of seed, t and i alone.
+struct RouterDropout {
+    double probability = 0;
+    std::uint64_t seed = 0;
+};
+
+/// What both passes read.
+template <class Real> struct SelectShape {
+    std::int64_t tokens = 0, width = 0, bank = 0, blocks = 0;
+    const Real* input = nullptr;         ///< X [T, D]
+    const Real* w1 = nullptr;            ///< [m, D]
+    const Real* w2 = nullptr;            ///< [R, m]
+    const Real* projected = nullptr;     ///< z [T, R], or null for z = 1
+    const std::uint8_t* valid = nullptr; ///< [T], or null: all
+    RouterDropout dropout;
     ScoreMap map = ScoreMap::None;
     int threads = 1;
+};
 
-    Real* gates = nullptr;                ///< out [T, m]
-    Cut<Real>* cuts = nullptr;            ///< out [T]
-    Real* masked = nullptr;               ///< out [T, R]: z ⊙ s where kept, else 0
+template <class Real> struct SelectForward : SelectShape<Real> {
+    double eta = 1;
+
+    Real* gates = nullptr;     ///< out [T, m]
+    Real* lse = nullptr;       ///< out [T] log Σ exp(logits)
+    Cut<Real>* cuts = nullptr; ///< out [T]
+    Real* masked = nullptr;    ///< out [T, R]: z ⊙ s where kept, else 0
 };
 
 /// Non-finite scores keep everything and give NaN in `masked` and in the sums.
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums);
 
-template <class Real> struct SelectBackward {
-    std::int64_t tokens = 0, bank = 0, blocks = 0;
-    const Real* logits = nullptr;         ///< [T, m]
-    const Real* w2 = nullptr;             ///< [R, m]
-    const Real* projected = nullptr;      ///< z [T, R], or null
-    const std::uint8_t* valid = nullptr;  ///< [T], or null
-    const Real* gates = nullptr;          ///< [T, m] of the forward pass
-    const Cut<Real>* cuts = nullptr;      ///< [T] of the forward pass
-    ScoreMap map = ScoreMap::None;
-    int threads = 1;
+template <class Real> struct SelectBackward : SelectShape<Real> {
+    const Real* gates = nullptr;     ///< [T, m] of the forward pass
+    const Real* lse = nullptr;       ///< [T] of the forward pass
+    const Cut<Real>* cuts = nullptr; ///< [T] of the forward pass
 
-    const Real* maskedGrad = nullptr;     ///< [T, R] gradient at `masked`, or null
-    double missingGrad = 0;               ///< Gradient at the sums.
+    const Real* maskedGrad = nullptr; ///< [T, R] gradient at `masked`, or null
+    double missingGrad = 0;           ///< Gradient at the sums.
     double squaredLseGrad = 0;
-    const double* gatesGrad = nullptr;    ///< [m]
+    const double* gatesGrad = nullptr; ///< [m]; null: zero
 
-    Real* logitsGrad = nullptr;           ///< out [T, m]
-    Real* projectedGrad = nullptr;        ///< out [T, R]; may be null when `projected` is
-    double* w2Grad = nullptr;             ///< out [R, m]
+    Real* logitsGrad = nullptr;    ///< out [T, m]
+    Real* projectedGrad = nullptr; ///< out [T, R]; null when `projected` or `maskedGrad` is
+    double* w1Grad = nullptr;      ///< out [m, D]
+    double* w2Grad = nullptr;      ///< out [R, m]
 };
 
 template <class Real> void selectBackward(const SelectBackward<Real>& job);
 
-}  // namespace rankwise::adapters
+/// inputGrad [T, D] += gradient of the router's input, from logitsGrad [T, m] of selectBackward().
+template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad);
+
+/// What dropout multiplies the entries of token `t` by: 0 or 1 / (1 - p). For `width` entries.
+template <class Real>
+void dropoutFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors);
+
+} // namespace rankwise::adapters

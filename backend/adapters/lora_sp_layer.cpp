@@ -10,7 +10,6 @@
 #include <numeric>
 #include <utility>
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/arange.h>
@@ -32,6 +31,7 @@
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/TensorOperators.h>
 #include <c10/core/DispatchKeySet.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <fmt/core.h>
@@ -121,7 +121,7 @@ at::Tensor maskGates(const at::Tensor& gates, Options::Routing routing)
     return at::zeros_like(gates).scatter(-1, indices, values) / (values.sum(-1, true) + 1e-9);
 }
 
-}  // namespace
+} // namespace
 
 LoraSpOptions LoraSpOptions::read(FieldReader& reader)
 {
@@ -204,8 +204,7 @@ Result<ScoreSelection> selectByEnergy(const at::Tensor& scores, double eta, bool
     ScoreSelection selection;
     if (reference) {
         const at::Tensor squares = s * s;
-        const at::Tensor order
-            = std::get<1>(at::sort(isSigned ? s : squares, std::optional<bool>(true), -1, true));
+        const at::Tensor order = std::get<1>(at::sort(isSigned ? s : squares, std::optional<bool>(true), -1, true));
         const at::Tensor sums = squares.gather(-1, order).cumsum(-1);
         at::Tensor keptInOrder = sums <= eta * squares.sum(-1, true);
         keptInOrder = keptInOrder.logical_or(positions == 0);
@@ -220,8 +219,7 @@ Result<ScoreSelection> selectByEnergy(const at::Tensor& scores, double eta, bool
         return fail(Errc::NotFinite, "scores hold NaN or infinity", "lora_sp");
     }
     const at::Tensor squares = wide * wide;
-    const at::Tensor order
-        = std::get<1>(at::sort(isSigned ? wide : squares, std::optional<bool>(true), -1, true));
+    const at::Tensor order = std::get<1>(at::sort(isSigned ? wide : squares, std::optional<bool>(true), -1, true));
     const at::Tensor inOrder = squares.gather(-1, order);
     const at::Tensor total = squares.sum(-1, true);
     const at::Tensor none = total.squeeze(-1) == 0;
@@ -264,10 +262,7 @@ void LoraSpStatistics::add(const LoraSpStatistics& other)
 }
 
 LoraSpLayer::LoraSpLayer(const models::Linear& base, const Options& options, std::shared_ptr<AdapterRandom> random)
-    : eta(options.eta)
-    , scale(options.scale)
-    , m_options(options)
-    , m_random(std::move(random))
+    : eta(options.eta), scale(options.scale), m_options(options), m_random(std::move(random))
 {
     RW_CHECK(options.bank % options.blocks == 0);
     const std::int64_t in = base.inFeatures();
@@ -275,19 +270,17 @@ LoraSpLayer::LoraSpLayer(const models::Linear& base, const Options& options, std
     const at::Device device = base.weight.device();
     const std::int64_t outputs = options.directRouter ? options.bank : options.blocks;
     down = m_random->uniform(options.bank, in, bound, options.paramType).to(device);
-    up = at::zeros({ base.outFeatures(), options.bank },
-                   at::TensorOptions().dtype(options.paramType).device(device));
+    up = at::zeros({ base.outFeatures(), options.bank }, at::TensorOptions().dtype(options.paramType).device(device));
     router1 = m_random->uniform(outputs, in, bound, options.paramType).to(device);
     if (!options.directRouter) {
         const std::int64_t perBlock = options.bank / options.blocks;
-        at::Tensor indicator
-            = at::zeros({ options.bank, options.blocks }, at::TensorOptions().dtype(options.paramType));
+        at::Tensor indicator =
+            at::zeros({ options.bank, options.blocks }, at::TensorOptions().dtype(options.paramType));
         for (std::int64_t j = 0; j < options.blocks; ++j) {
             indicator.narrow(0, j * perBlock, perBlock).select(1, j).fill_(1);
         }
         if (options.w2Noise > 0) {
-            indicator *= 1
-                + m_random->normal(options.bank, options.blocks, options.w2Noise, options.paramType);
+            indicator *= 1 + m_random->normal(options.bank, options.blocks, options.w2Noise, options.paramType);
         }
         router2 = indicator.to(device);
     }
@@ -346,75 +339,89 @@ bool LoraSpLayer::canFuse(const at::Tensor& rows) const
 at::Tensor LoraSpLayer::forward(const models::Linear& base, const at::Tensor& x)
 {
     const at::Tensor plain = x.dim() == 2 ? x : x.reshape({ -1, x.size(-1) });
-    at::Tensor y = base.forwardBase(plain);  // [T, out]
+    at::Tensor y = base.forwardBase(plain); // [T, out]
     const at::Tensor rows = rowsOf(x, down.scalar_type());
-    const at::Tensor valid = validRows(x);
+    at::Tensor used; // vectors that some token keeps, among those alive; undefined: all
+    const at::Tensor h =
+        canFuse(rows) ? fusedProduct(rows, validRows(x), used) : composedProduct(rows, validRows(x), used);
+    at::Tensor u = m_alive.empty() ? up : up.index_select(1, m_aliveIndex);
+    u = used.defined() ? u.index_select(1, used) : u;
+    // In place: y is the fresh result of a product whose gradient does not need it.
+    if (y.scalar_type() == h.scalar_type() && y.scalar_type() == u.scalar_type()) {
+        y.addmm_(h, u.t(), 1, scale);
+    } else {
+        y = y + (at::linear(h, u) * scale).to(y.scalar_type());
+    }
+    if (x.dim() == 2) {
+        return y;
+    }
+    std::vector<std::int64_t> sizes = x.sizes().vec();
+    sizes.back() = y.size(1);
+    return y.view(sizes);
+}
+
+/// (V x) ⊙ s̄ [T, R'] through the CPU kernel.
+at::Tensor LoraSpLayer::fusedProduct(const at::Tensor& rows, const at::Tensor& valid, at::Tensor& used)
+{
+    const bool sliced = !m_alive.empty();
+    const at::Tensor v = sliced ? down.index_select(0, m_aliveIndex) : down;
+    SelectInputs inputs;
+    inputs.rows = rows;
+    if (m_options.rmsRouter) {
+        inputs.routerRows = routerInput(rows);
+    } else if (m_options.routerDropout > 0 && at::GradMode::is_enabled()) {
+        inputs.dropout = { m_options.routerDropout, m_random->draw() };
+    }
+    inputs.down = m_options.unionSlicing ? at::Tensor() : v;
+    inputs.w1 = router1;
+    inputs.w2 = sliced ? router2.index_select(0, m_aliveIndex) : router2;
+    inputs.valid = valid.defined() ? valid.to(at::kByte) : valid;
+    inputs.eta = eta;
+    inputs.map = m_options.scoreMap;
+
+    // Without anything that needs this call's counts alone, the kernel adds to the running ones.
+    const bool direct = !sliced && !trackWindow && !m_options.unionSlicing;
+    LoraSpStatistics call;
+    if (!direct) {
+        call.reset(inputs.w2.size(0), blocks());
+    }
+    const SelectOutputs outputs = selectAndMask(inputs, direct ? digest : call);
+    if (!direct) {
+        addStatistics(call);
+    }
+    if (at::GradMode::is_enabled()) {
+        m_calls.push_back({ outputs.sums, outputs.top, {}, outputs.tokens });
+    }
+    if (!m_options.unionSlicing) {
+        return outputs.masked;
+    }
+    at::Tensor masked = outputs.masked;
+    const at::Tensor some = call.kept.nonzero().squeeze(-1);
+    if (!valid.defined() && some.numel() < call.kept.numel()) { // padded rows are not in the counts
+        used = some;
+        masked = masked.index_select(1, used);
+    }
+    return masked * at::linear(rows, used.defined() ? v.index_select(0, used) : v).to(masked.scalar_type());
+}
+
+/// (V x) ⊙ s̄ [T, R'] from operators that any device has.
+at::Tensor LoraSpLayer::composedProduct(const at::Tensor& rows, const at::Tensor& valid, at::Tensor& used)
+{
     at::Tensor logits;
     {
         // Scores stay in the parameters' type under autocast: a rounded score changes which vectors are kept.
         const c10::impl::ExcludeDispatchKeyGuard noAutocast(c10::autocast_dispatch_keyset);
         logits = at::linear(routerInput(rows), router1);
     }
-    const bool fuse = canFuse(rows);
-    const bool sliced = !m_alive.empty();
-    const at::Tensor vAlive = sliced ? down.index_select(0, m_aliveIndex) : down;
-    at::Tensor uUsed = sliced ? up.index_select(1, m_aliveIndex) : up;
-    at::Tensor h;
-    if (fuse) {
-        const at::Tensor w2 = sliced ? router2.index_select(0, m_aliveIndex) : router2;
-        const at::Tensor mask = valid.defined() ? valid.to(at::kByte) : valid;
-        at::Tensor z;
-        if (!m_options.unionSlicing) {
-            z = at::linear(rows, vAlive);  // [T, R]
-            z = z.scalar_type() == down.scalar_type() ? z : z.to(down.scalar_type());
-        }
-        LoraSpStatistics call;
-        call.reset(w2.size(0), blocks());
-        LoraSpCall losses;
-        auto [masked, sums]
-            = selectAndMask(logits.contiguous(), w2.contiguous(), z.defined() ? z.contiguous() : z, mask, eta,
-                            m_options.scoreMap, call, losses.top);
-        losses.sums = sums;
-        losses.tokens = call.tokens;
-        if (at::GradMode::is_enabled()) {
-            m_calls.push_back(std::move(losses));
-        }
-        addStatistics(call);
-        h = masked;
-        if (m_options.unionSlicing) {
-            const at::Tensor used = call.kept.nonzero().squeeze(-1);
-            const bool some = valid.defined() || used.numel() == call.kept.numel();
-            if (some) {  // padded rows are not in the counts
-                h = h * at::linear(rows, vAlive).to(h.scalar_type());
-            } else {
-                h = h.index_select(1, used) * at::linear(rows, vAlive.index_select(0, used)).to(h.scalar_type());
-                uUsed = uUsed.index_select(1, used);
-            }
-        }
-    } else {
-        at::Tensor used;
-        h = composed(rows, logits, valid, used);
-        const at::Tensor v = used.defined() ? vAlive.index_select(0, used) : vAlive;
-        uUsed = used.defined() ? uUsed.index_select(1, used) : uUsed;
-        const at::Tensor z = at::linear(rows, v);
-        h = h * (z.scalar_type() == h.scalar_type() ? z : z.to(h.scalar_type()));
-    }
-    // In place: y is the fresh result of a product whose gradient does not need it.
-    if (y.scalar_type() == h.scalar_type() && y.scalar_type() == uUsed.scalar_type()) {
-        y.addmm_(h, uUsed.t(), 1, scale);
-    } else {
-        y = y + (at::linear(h, uUsed) * scale).to(y.scalar_type());
-    }
-    return x.dim() == 2 ? y : y.view([&] {
-        std::vector<std::int64_t> sizes = x.sizes().vec();
-        sizes.back() = y.size(1);
-        return sizes;
-    }());
+    const at::Tensor masked = composed(logits, valid, used);
+    at::Tensor v = m_alive.empty() ? down : down.index_select(0, m_aliveIndex);
+    v = used.defined() ? v.index_select(0, used) : v;
+    const at::Tensor z = at::linear(rows, v);
+    return masked * (z.scalar_type() == masked.scalar_type() ? z : z.to(masked.scalar_type()));
 }
 
 /// Masked scores s̄ [T, R'] from operators that any device has; `used` narrows R to R' with union slicing.
-at::Tensor LoraSpLayer::composed(const at::Tensor& rows, const at::Tensor& logits, const at::Tensor& valid,
-                                 at::Tensor& used)
+at::Tensor LoraSpLayer::composed(const at::Tensor& logits, const at::Tensor& valid, at::Tensor& used)
 {
     at::Tensor gates;
     at::Tensor scores = composedScores(logits, gates);
@@ -432,7 +439,7 @@ at::Tensor LoraSpLayer::composed(const at::Tensor& rows, const at::Tensor& logit
                                   at::full({ scores.size(0) }, std::nan(""), scores.options().dtype(at::kDouble)) };
     }
     if (at::GradMode::is_enabled()) {
-        recordLosses(logits, gates, scores, *chosen, valid, rows.size(0));
+        recordLosses(logits, gates, scores, *chosen, valid);
     }
     recordStatistics(gates, scores, *chosen, valid);
     if (record) {
@@ -450,7 +457,7 @@ at::Tensor LoraSpLayer::composed(const at::Tensor& rows, const at::Tensor& logit
 }
 
 void LoraSpLayer::recordLosses(const at::Tensor& logits, const at::Tensor& gates, const at::Tensor& scores,
-                               const ScoreSelection& selection, const at::Tensor& valid, std::int64_t tokens)
+                               const ScoreSelection& selection, const at::Tensor& valid)
 {
     LoraSpCall call;
     const auto rowsThatCount = [&](const at::Tensor& t) { return valid.defined() ? t.index({ valid }) : t; };
@@ -458,7 +465,7 @@ void LoraSpLayer::recordLosses(const at::Tensor& logits, const at::Tensor& gates
     const at::Tensor keep = rowsThatCount(selection.keep);
     const at::Tensor l = rowsThatCount(logits);
     const at::Tensor g = rowsThatCount(gates);
-    call.tokens = valid.defined() ? s.size(0) : tokens;
+    call.tokens = s.size(0);
     const at::Tensor squares = s * s;
     const at::Tensor kept = at::where(keep, squares, at::zeros_like(squares));
     if (m_options.batchRatio) {
@@ -477,7 +484,7 @@ void LoraSpLayer::recordLosses(const at::Tensor& logits, const at::Tensor& gates
         const std::int64_t bank = s.size(1);
         const at::Tensor top = at::bincount(q.detach().argmax(-1), {}, bank).to(q.scalar_type());
         const at::Tensor n = at::full({}, static_cast<double>(std::max<std::int64_t>(call.tokens, 1)), q.options());
-        const at::Tensor fractions = (top.to(at::kFloat) / n.to(at::kFloat)).to(q.scalar_type());  // single there
+        const at::Tensor fractions = (top.to(at::kFloat) / n.to(at::kFloat)).to(q.scalar_type()); // single there
         const at::Tensor balance = (fractions * q.mean(0)).sum() * static_cast<double>(bank);
         const at::Tensor z = at::logsumexp(s, -1).clamp(-1, 10).log1p().sum();
         call.sums = at::stack({ spectral, z, balance * n });
@@ -523,8 +530,10 @@ void LoraSpLayer::recordStatistics(const at::Tensor& gates, const at::Tensor& sc
 void LoraSpLayer::addStatistics(const LoraSpStatistics& call)
 {
     if (m_alive.empty()) {
-        window.add(call);
         digest.add(call);
+        if (trackWindow) {
+            window.add(call);
+        }
         return;
     }
     const at::Tensor index = m_aliveIndex.cpu();
@@ -537,8 +546,10 @@ void LoraSpLayer::addStatistics(const LoraSpStatistics& call)
     wide.gates = call.gates;
     wide.energy = call.energy;
     wide.tokens = call.tokens;
-    window.add(wide);
     digest.add(wide);
+    if (trackWindow) {
+        window.add(wide);
+    }
 }
 
 std::int64_t LoraSpLayer::aliveCount() const
@@ -585,7 +596,7 @@ LoraSpCall joinCalls(const std::vector<LoraSpCall>& calls, bool lastOnly)
     return joined;
 }
 
-}  // namespace
+} // namespace
 
 std::map<std::string, at::Tensor> loraSpLosses(std::span<LoraSpLayer* const> layers, const Options& options)
 {
@@ -625,15 +636,15 @@ std::map<std::string, at::Tensor> loraSpLosses(std::span<LoraSpLayer* const> lay
         const at::Tensor stacked = at::stack(at::ArrayRef<at::Tensor>(&sums[from], count));
         const at::Tensor n = at::from_blob(&tokens[from], { static_cast<std::int64_t>(count), 1 }, at::kDouble)
                                  .to(wide.device(), wide.dtype().toScalarType(), false, true);
-        const at::Tensor means = stacked / n;  // [L, 2 + m]
+        const at::Tensor means = stacked / n; // [L, 2 + m]
         spectral = spectral + means.select(1, 0).sum();
         z = z + means.select(1, 1).sum();
         if (options.referenceLosses) {
             balance = balance + means.select(1, 2).sum();
         } else {
             const std::int64_t blocks = stacked.size(1) - 2;
-            const at::Tensor fractions
-                = at::stack(at::ArrayRef<at::Tensor>(&tops[from], count)).to(wide.dtype().toScalarType()) / n;
+            const at::Tensor fractions =
+                at::stack(at::ArrayRef<at::Tensor>(&tops[from], count)).to(wide.dtype().toScalarType()) / n;
             balance = balance + (fractions * means.narrow(1, 2, blocks)).sum() * static_cast<double>(blocks);
         }
     }
@@ -652,4 +663,4 @@ std::map<std::string, at::Tensor> loraSpLosses(std::span<LoraSpLayer* const> lay
     return losses;
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -36,16 +36,16 @@ struct LoraSpOptions {
 
     Mode mode = Mode::Paper;
     // Change the function
-    std::int64_t bank = 128;               ///< R, a multiple of blocks.
-    std::int64_t blocks = 4;               ///< m
-    double eta = 0.9;                      ///< In (0, 1].
-    double scale = 2;                      ///< c
-    bool referenceSelect = false;          ///< select: "paper" | "reference"
-    SortKey sortKey = SortKey::Square;     ///< sort_key: "square" | "signed"
-    ScoreMap scoreMap = ScoreMap::None;    ///< score_map: "none" | "softplus" | "relu" | "abs"
-    Routing routing = Routing::Weighted;   ///< "weighted" | "top1" | "top2": masks the gates
-    bool directRouter = false;             ///< router: "two_stage" | "direct" (W1 [R, in] alone, no softmax)
-    bool rmsRouter = false;                ///< router_norm: "none" | "rms"
+    std::int64_t bank = 128;             ///< R, a multiple of blocks.
+    std::int64_t blocks = 4;             ///< m
+    double eta = 0.9;                    ///< In (0, 1].
+    double scale = 2;                    ///< c
+    bool referenceSelect = false;        ///< select: "paper" | "reference"
+    SortKey sortKey = SortKey::Square;   ///< sort_key: "square" | "signed"
+    ScoreMap scoreMap = ScoreMap::None;  ///< score_map: "none" | "softplus" | "relu" | "abs"
+    Routing routing = Routing::Weighted; ///< "weighted" | "top1" | "top2": masks the gates
+    bool directRouter = false;           ///< router: "two_stage" | "direct" (W1 [R, in] alone, no softmax)
+    bool rmsRouter = false;              ///< router_norm: "none" | "rms"
     // Change the training
     double w2Noise = 0;                    ///< w2_init: "block" (0) | "block+noise" (0.02)
     double routerDropout = 0.05;           ///< router_dropout
@@ -57,8 +57,8 @@ struct LoraSpOptions {
     bool lastCallOnly = false;             ///< aux_calls: "accumulate" | "last"
     at::ScalarType paramType = at::kFloat; ///< param_dtype
     // Change only the speed
-    bool unionSlicing = false;             ///< union_slicing: compute only vectors that some token keeps
-    bool fused = true;                     ///< One pass over the tokens on the CPU where the options allow it.
+    bool unionSlicing = false; ///< union_slicing: compute only vectors that some token keeps
+    bool fused = true;         ///< One pass over the tokens on the CPU where the options allow it.
 
     /// Errors are kept in the reader.
     static LoraSpOptions read(FieldReader& reader);
@@ -75,27 +75,27 @@ struct ScoreSelection {
 /// The selection of `scores` [..., R], without gradient.
 ///
 /// Paper: in double; smallest k with C_k >= eta·D·(1 - 1e-6), ties by lowest index, every nonzero score for
-/// eta >= 1, none when all are 0 (energy 1). Reference: in the scores' type; the prefix with C_k <= eta·D, at least one.
-/// Errors: NotFinite (Paper only).
+/// eta >= 1, none when all are 0 (energy 1). Reference: in the scores' type; the prefix with C_k <= eta·D, at least
+/// one. Errors: NotFinite (Paper only).
 [[nodiscard]] Result<ScoreSelection> selectByEnergy(const at::Tensor& scores, double eta, bool reference,
                                                     LoraSpOptions::SortKey key);
 
 /// What one forward pass leaves for the losses. Sums over the valid tokens; entries carry gradients.
 struct LoraSpCall {
-    at::Tensor sums;              ///< [2 + m]: Σ (1 - E), Σ lse², Σ gates; or the reference's [spectral, z, balance].
-    at::Tensor top;               ///< [m] tokens whose largest gate this is, no gradient.
-    at::Tensor ratio;             ///< [2] Σ kept s², Σ s²; only for batchRatio.
+    at::Tensor sums;  ///< [2 + m]: Σ (1 - E), Σ lse², Σ gates; or the reference's [spectral, z, balance].
+    at::Tensor top;   ///< [m] tokens whose largest gate this is, no gradient.
+    at::Tensor ratio; ///< [2] Σ kept s², Σ s²; only for batchRatio.
     std::int64_t tokens = 0;
 };
 
 /// Running statistics of one layer over valid tokens, on the CPU. Tensors are replaced by reset().
 struct LoraSpStatistics {
-    at::Tensor ranks;         ///< [R+1] int64 histogram of k
-    at::Tensor kept;          ///< [R] int64 times kept
-    at::Tensor share;         ///< [R] f64 Σ s²/D
-    at::Tensor largestShare;  ///< [R] f64
-    at::Tensor gates;         ///< [m] f64 Σ gates
-    double energy = 0;        ///< Σ E
+    at::Tensor ranks;        ///< [R+1] int64 histogram of k
+    at::Tensor kept;         ///< [R] int64 times kept
+    at::Tensor share;        ///< [R] f64 Σ s²/D
+    at::Tensor largestShare; ///< [R] f64
+    at::Tensor gates;        ///< [m] f64 Σ gates
+    double energy = 0;       ///< Σ E
     std::int64_t tokens = 0;
 
     void reset(std::int64_t bank, std::int64_t blocks);
@@ -138,24 +138,26 @@ public:
     [[nodiscard]] Result<void> setAlive(std::vector<std::int64_t> indices);
     [[nodiscard]] std::int64_t aliveCount() const;
 
-    at::Tensor down;      ///< V [R, in]
-    at::Tensor up;        ///< U [out, R]
-    at::Tensor router1;   ///< W1 [m, in]; [R, in] for the direct router
-    at::Tensor router2;   ///< W2 [R, m]; undefined for the direct router
-    double eta = 0.9;     ///< Of this layer; the method's set("eta") changes all.
+    at::Tensor down;    ///< V [R, in]
+    at::Tensor up;      ///< U [out, R]
+    at::Tensor router1; ///< W1 [m, in]; [R, in] for the direct router
+    at::Tensor router2; ///< W2 [R, m]; undefined for the direct router
+    double eta = 0.9;   ///< Of this layer; the method's set("eta") changes all.
     double scale = 2;
 
-    LoraSpStatistics window;     ///< Since the last pruning check.
-    LoraSpStatistics digest;     ///< Since the last digest.
+    bool trackWindow = false; ///< Whether `window` is kept.
+    LoraSpStatistics window;  ///< Since the last pruning check.
+    LoraSpStatistics digest;  ///< Since the last digest.
 
 private:
     [[nodiscard]] at::Tensor routerInput(const at::Tensor& rows) const;
-    [[nodiscard]] at::Tensor composed(const at::Tensor& rows, const at::Tensor& logits, const at::Tensor& valid,
-                                      at::Tensor& used);
+    [[nodiscard]] at::Tensor fusedProduct(const at::Tensor& rows, const at::Tensor& valid, at::Tensor& used);
+    [[nodiscard]] at::Tensor composedProduct(const at::Tensor& rows, const at::Tensor& valid, at::Tensor& used);
+    [[nodiscard]] at::Tensor composed(const at::Tensor& logits, const at::Tensor& valid, at::Tensor& used);
     [[nodiscard]] at::Tensor composedScores(const at::Tensor& logits, at::Tensor& gates) const;
     [[nodiscard]] bool canFuse(const at::Tensor& rows) const;
     void recordLosses(const at::Tensor& logits, const at::Tensor& gates, const at::Tensor& scores,
-                      const ScoreSelection& selection, const at::Tensor& valid, std::int64_t tokens);
+                      const ScoreSelection& selection, const at::Tensor& valid);
     void recordStatistics(const at::Tensor& gates, const at::Tensor& scores, const ScoreSelection& selection,
                           const at::Tensor& valid);
     void addStatistics(const LoraSpStatistics& call);
@@ -173,4 +175,4 @@ private:
 [[nodiscard]] std::map<std::string, at::Tensor> loraSpLosses(std::span<LoraSpLayer* const> layers,
                                                              const LoraSpOptions& options);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

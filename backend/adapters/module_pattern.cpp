@@ -13,7 +13,7 @@ namespace rankwise::adapters {
 namespace {
 
 constexpr std::size_t kMaxExpression = 64u << 10;
-constexpr std::uint32_t kMatchLimit = 1'000'000;   // steps of backtracking
+constexpr std::uint32_t kMatchLimit = 1'000'000; // steps of backtracking
 constexpr std::uint32_t kHeapLimitKib = 16u << 10;
 
 PCRE2_SPTR units(std::string_view text)
@@ -21,7 +21,7 @@ PCRE2_SPTR units(std::string_view text)
     return reinterpret_cast<PCRE2_SPTR>(text.data());
 }
 
-}  // namespace
+} // namespace
 
 struct ModulePattern::Code {
     pcre2_code* code = nullptr;
@@ -57,8 +57,8 @@ Result<ModulePattern> ModulePattern::compile(std::string_view expression, const 
         PCRE2_UCHAR text[256] = {};
         pcre2_get_error_message(error, text, sizeof text);
         return fail(Errc::FieldInvalid,
-                    fmt::format("\"{}\" is no valid regular expression: {} at character {}",
-                                expression.substr(0, 200), reinterpret_cast<const char*>(text), offset),
+                    fmt::format("\"{}\" is no valid regular expression: {} at character {}", expression.substr(0, 200),
+                                reinterpret_cast<const char*>(text), offset),
                     subject);
     }
     code->context = pcre2_match_context_create(nullptr);
@@ -74,7 +74,7 @@ Result<ModulePattern> ModulePattern::compile(std::string_view expression, const 
 Result<bool> ModulePattern::matchesWhole(std::string_view path) const
 {
     std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create(1, nullptr),
-                                                                       pcre2_match_data_free);
+                                                                        pcre2_match_data_free);
     const int found = m_code->match(path, PCRE2_ANCHORED | PCRE2_ENDANCHORED, data.get());
     if (found >= 0) {
         return true;
@@ -89,7 +89,7 @@ Result<bool> ModulePattern::matchesWhole(std::string_view path) const
 Result<std::optional<std::string>> ModulePattern::capture(std::string_view path) const
 {
     std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create(4, nullptr),
-                                                                       pcre2_match_data_free);
+                                                                        pcre2_match_data_free);
     const int found = m_code->match(path, PCRE2_ANCHORED, data.get());
     if (found == PCRE2_ERROR_NOMATCH) {
         return std::optional<std::string> {};
@@ -160,4 +160,4 @@ bool endsAtDot(std::string_view path, std::string_view name)
         || (path.size() > name.size() && path.ends_with(name) && path[path.size() - name.size() - 1] == '.');
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -59,4 +59,4 @@ private:
 /// Whether `path` equals `name` or ends with "." + name: PEFT's rule for lists.
 [[nodiscard]] bool endsAtDot(std::string_view path, std::string_view name);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -13,11 +13,11 @@
 #include <string_view>
 #include <utility>
 
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -34,15 +34,59 @@ constexpr std::int64_t kMaxRank = 1 << 20;
 const std::set<std::string, std::less<>>& knownFields()
 {
     static const std::set<std::string, std::less<>> known {
-        "peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision",
-        "inference_mode", "r", "lora_alpha", "lora_dropout", "bias", "fan_in_fan_out", "init_lora_weights",
-        "use_rslora", "use_dora", "lora_bias", "target_modules", "exclude_modules", "layers_to_transform",
-        "layers_pattern", "target_parameters", "modules_to_save", "trainable_token_indices", "layer_replication",
-        "rank_pattern", "alpha_pattern", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-        "arrow_config", "kasa_config", "velora_config", "monteclora_config", "use_bdlora", "use_qalora",
-        "qalora_group_size", "alora_invocation_tokens", "megatron_config", "megatron_core", "ensure_weight_tying",
-        "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step",
-        "runtime_config", "lora_ga_config", "tensor_parallel_config",
+        "peft_type",
+        "task_type",
+        "auto_mapping",
+        "peft_version",
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "r",
+        "lora_alpha",
+        "lora_dropout",
+        "bias",
+        "fan_in_fan_out",
+        "init_lora_weights",
+        "use_rslora",
+        "use_dora",
+        "lora_bias",
+        "target_modules",
+        "exclude_modules",
+        "layers_to_transform",
+        "layers_pattern",
+        "target_parameters",
+        "modules_to_save",
+        "trainable_token_indices",
+        "layer_replication",
+        "rank_pattern",
+        "alpha_pattern",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "arrow_config",
+        "kasa_config",
+        "velora_config",
+        "monteclora_config",
+        "use_bdlora",
+        "use_qalora",
+        "qalora_group_size",
+        "alora_invocation_tokens",
+        "megatron_config",
+        "megatron_core",
+        "ensure_weight_tying",
+        "target_r",
+        "init_r",
+        "tinit",
+        "tfinal",
+        "deltaT",
+        "beta1",
+        "beta2",
+        "orth_reg_weight",
+        "total_step",
+        "runtime_config",
+        "lora_ga_config",
+        "tensor_parallel_config",
     };
     return known;
 }
@@ -74,7 +118,7 @@ struct Config {
     std::string init;
     PatternTable ranks;
     PatternTable alphas;
-    std::map<std::string, std::int64_t> keptRanks;  ///< AdaLoRA: by module path.
+    std::map<std::string, std::int64_t> keptRanks; ///< AdaLoRA: by module path.
     TargetOptions targets;
 };
 
@@ -91,8 +135,9 @@ Result<std::vector<std::pair<std::string, double>>> patternEntries(const Ordered
     }
     for (const auto& [name, value] : at->items()) {
         if (integers ? !value.is_number_integer() : !value.is_number()) {
-            return fail(Errc::FieldInvalid, fmt::format("{}[\"{}\"] must be {}", key, name,
-                                                        integers ? "a whole number" : "a number"), file);
+            return fail(Errc::FieldInvalid,
+                        fmt::format("{}[\"{}\"] must be {}", key, name, integers ? "a whole number" : "a number"),
+                        file);
         }
         const double number = value.get<double>();
         if (!std::isfinite(number) || (integers && (number < 1 || number > kMaxRank))) {
@@ -153,8 +198,8 @@ Result<void> refuseUnsupported(const Json& config, const std::string& file)
     };
     for (const Case& entry : kCases) {
         if (isSet(config, entry.key)) {
-            return fail(Errc::Unsupported, fmt::format("{} ({}) is not supported; merge it with PEFT first", entry.what,
-                                                       entry.key), file);
+            return fail(Errc::Unsupported,
+                        fmt::format("{} ({}) is not supported; merge it with PEFT first", entry.what, entry.key), file);
         }
     }
     return {};
@@ -165,7 +210,7 @@ Result<Config> readConfig(const OrderedJson& ordered, const std::string& file, s
     if (!ordered.is_object()) {
         return fail(Errc::FieldInvalid, "must hold one JSON object", file);
     }
-    const Json json = Json::parse(ordered.dump());  // the reader works on the sorted type
+    const Json json = Json::parse(ordered.dump()); // the reader works on the sorted type
     FieldReader reader(json, file);
     Config config;
     reader.require("peft_type", config.type);
@@ -173,7 +218,8 @@ Result<Config> readConfig(const OrderedJson& ordered, const std::string& file, s
     if (config.type != "LORA" && config.type != "ADALORA") {
         return fail(Errc::Unsupported,
                     fmt::format("peft_type \"{}\": only LORA and ADALORA folders are read; merge it with PEFT and use "
-                                "the merged checkpoint", config.type),
+                                "the merged checkpoint",
+                                config.type),
                     file);
     }
     RW_TRY_VOID(refuseUnsupported(json, file));
@@ -220,7 +266,8 @@ Result<Config> readConfig(const OrderedJson& ordered, const std::string& file, s
 /// Where one tensor of the file belongs.
 struct Slot {
     std::string path;
-    std::string what;  ///< "A", "B", "E", "bias", "magnitude", "embedding_A", "embedding_B", "tokens", "saved", "base_bias"
+    std::string
+        what; ///< "A", "B", "E", "bias", "magnitude", "embedding_A", "embedding_B", "tokens", "saved", "base_bias"
 };
 
 /// Parses a key. Errors: DataInvalid with what is wrong about the name.
@@ -379,8 +426,7 @@ Result<void> reportUnused(PeftFolder& folder, const Config& config, const std::s
     }
     if (config.targets.kind == TargetOptions::Kind::Endings) {
         for (const std::string& ending : config.targets.endings) {
-            if (std::ranges::none_of(folder.modules,
-                                     [&](const PeftModule& m) { return endsAtDot(m.path, ending); })) {
+            if (std::ranges::none_of(folder.modules, [&](const PeftModule& m) { return endsAtDot(m.path, ending); })) {
                 return fail(Errc::TensorNotFound,
                             fmt::format("target_modules name \"{}\", but no such module has tensors", ending), file);
             }
@@ -451,7 +497,7 @@ Result<void> checkModule(PeftModule& module, const Config& config, const std::st
     return setScale(module, config, file);
 }
 
-}  // namespace
+} // namespace
 
 Result<PeftFolder> readPeftFolder(const std::filesystem::path& folder)
 {
@@ -466,12 +512,14 @@ Result<PeftFolder> readPeftFolder(const std::filesystem::path& folder)
     if (baseChangingInits().contains(config.init)) {
         result.baseChanging = config.init;
         result.warnings.push_back({ fmt::format("init_lora_weights \"{}\" changed the base weights: these factors are "
-                                                "no update of the original model", config.init),
+                                                "no update of the original model",
+                                                config.init),
                                     configPath.string() });
     }
     const std::filesystem::path weightsPath = folder / kWeightsName;
     std::error_code missing;
-    if (!std::filesystem::exists(weightsPath, missing) && std::filesystem::exists(folder / "adapter_model.bin", missing)) {
+    if (!std::filesystem::exists(weightsPath, missing)
+        && std::filesystem::exists(folder / "adapter_model.bin", missing)) {
         return fail(Errc::PickleRefused, "is a pickle; save the adapter again with safe_serialization",
                     (folder / "adapter_model.bin").string());
     }
@@ -538,8 +586,9 @@ Result<at::Tensor> peftForward(const PeftModule& module, const at::Tensor& weigh
         return at::linear(x, merged, bias);
     }
     if (module.a.size(1) != weight.size(1) || module.b.size(0) != weight.size(0)) {
-        return fail(Errc::ShapeMismatch, fmt::format("lora_A is {}, lora_B is {}, the weight is {}",
-                                                     shapeText(module.a), shapeText(module.b), shapeText(weight)),
+        return fail(Errc::ShapeMismatch,
+                    fmt::format("lora_A is {}, lora_B is {}, the weight is {}", shapeText(module.a),
+                                shapeText(module.b), shapeText(weight)),
                     module.path);
     }
     const at::ScalarType type = weight.scalar_type();
@@ -558,7 +607,8 @@ Result<std::vector<Warning>> mergePeftFolder(const std::filesystem::path& path, 
     if (!folder.baseChanging.empty()) {
         return fail(Errc::Unsupported,
                     fmt::format("was initialised by \"{}\", which changed the base weights; convert it to plain LoRA "
-                                "with PEFT (path_initial_model_for_weight_conversion)", folder.baseChanging),
+                                "with PEFT (path_initial_model_for_weight_conversion)",
+                                folder.baseChanging),
                     path.string());
     }
     if (!folder.tokens.empty()) {
@@ -577,7 +627,7 @@ Result<std::vector<Warning>> mergePeftFolder(const std::filesystem::path& path, 
         }
         return fail(Errc::TensorNotFound, fmt::format("the policy has no such parameter; nearest: {}", near), name);
     };
-    std::vector<std::pair<at::Tensor, at::Tensor>> changes;  // target, new value
+    std::vector<std::pair<at::Tensor, at::Tensor>> changes; // target, new value
     for (const PeftModule& module : folder.modules) {
         const auto weight = parameters.find(module.path + ".weight");
         if (weight == parameters.end()) {
@@ -605,8 +655,9 @@ Result<std::vector<Warning>> mergePeftFolder(const std::filesystem::path& path, 
             return notFound(name);
         }
         if (parameter->second.sizes() != tensor.sizes()) {
-            return fail(Errc::ShapeMismatch, fmt::format("is {}, the policy's is {}", shapeText(tensor),
-                                                         shapeText(parameter->second)), name);
+            return fail(Errc::ShapeMismatch,
+                        fmt::format("is {}, the policy's is {}", shapeText(tensor), shapeText(parameter->second)),
+                        name);
         }
         changes.emplace_back(parameter->second, tensor);
     }
@@ -656,7 +707,7 @@ double mostCommon(const std::map<std::string, double>& values)
     double best = 0;
     std::size_t most = 0;
     for (const auto& [value, count] : counts) {
-        if (count >= most) {  // the larger of two equally common ones
+        if (count >= most) { // the larger of two equally common ones
             most = count;
             best = value;
         }
@@ -675,17 +726,38 @@ OrderedJson numberJson(double value)
 /// What PEFT writes for a plain LoRA, in the order of its sorted keys.
 OrderedJson standardConfig()
 {
-    return OrderedJson { { "alora_invocation_tokens", nullptr }, { "alpha_pattern", OrderedJson::object() },
-        { "auto_mapping", nullptr }, { "base_model_name_or_path", nullptr }, { "bias", "none" },
-        { "corda_config", nullptr }, { "eva_config", nullptr }, { "exclude_modules", nullptr },
-        { "fan_in_fan_out", false }, { "inference_mode", true }, { "init_lora_weights", true },
-        { "layer_replication", nullptr }, { "layers_pattern", nullptr }, { "layers_to_transform", nullptr },
-        { "loftq_config", OrderedJson::object() }, { "lora_alpha", 8 }, { "lora_bias", false },
-        { "lora_dropout", 0.0 }, { "megatron_config", nullptr }, { "megatron_core", "megatron.core" },
-        { "modules_to_save", nullptr }, { "peft_type", "LORA" }, { "r", 8 }, { "rank_pattern", OrderedJson::object() },
-        { "revision", nullptr }, { "target_modules", nullptr }, { "target_parameters", nullptr },
-        { "task_type", nullptr }, { "trainable_token_indices", nullptr }, { "use_dora", false },
-        { "use_qalora", false }, { "use_rslora", false } };
+    return OrderedJson { { "alora_invocation_tokens", nullptr },
+                         { "alpha_pattern", OrderedJson::object() },
+                         { "auto_mapping", nullptr },
+                         { "base_model_name_or_path", nullptr },
+                         { "bias", "none" },
+                         { "corda_config", nullptr },
+                         { "eva_config", nullptr },
+                         { "exclude_modules", nullptr },
+                         { "fan_in_fan_out", false },
+                         { "inference_mode", true },
+                         { "init_lora_weights", true },
+                         { "layer_replication", nullptr },
+                         { "layers_pattern", nullptr },
+                         { "layers_to_transform", nullptr },
+                         { "loftq_config", OrderedJson::object() },
+                         { "lora_alpha", 8 },
+                         { "lora_bias", false },
+                         { "lora_dropout", 0.0 },
+                         { "megatron_config", nullptr },
+                         { "megatron_core", "megatron.core" },
+                         { "modules_to_save", nullptr },
+                         { "peft_type", "LORA" },
+                         { "r", 8 },
+                         { "rank_pattern", OrderedJson::object() },
+                         { "revision", nullptr },
+                         { "target_modules", nullptr },
+                         { "target_parameters", nullptr },
+                         { "task_type", nullptr },
+                         { "trainable_token_indices", nullptr },
+                         { "use_dora", false },
+                         { "use_qalora", false },
+                         { "use_rslora", false } };
 }
 
 /// Every module must find its own value, whatever the order of the keys.
@@ -706,7 +778,7 @@ void checkPattern(const OrderedJson& pattern, const std::map<std::string, double
     }
 }
 
-}  // namespace
+} // namespace
 
 Result<void> writePeftFolder(const std::filesystem::path& folder, const std::vector<PeftOutput>& modules,
                              const PeftWriteOptions& options)
@@ -761,4 +833,4 @@ Result<void> writePeftFolder(const std::filesystem::path& folder, const std::vec
     return tensor::saveTensors(folder / kWeightsName, tensors, { { "format", "pt" } });
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -25,30 +25,30 @@ namespace rankwise::adapters {
 /// The low-rank update of one module.
 struct PeftModule {
     enum class Kind : std::uint8_t { Linear, Conv2d, Embedding };
-    std::string path;         ///< Module path in the policy.
+    std::string path; ///< Module path in the policy.
     Kind kind = Kind::Linear;
-    at::Tensor a;             ///< [r, in]; conv [r, in, kh, kw]; embedding [r, rows]
-    at::Tensor b;             ///< [out, r]; conv [out, r, 1, 1]; embedding [columns, r]
-    at::Tensor e;             ///< [r, 1], AdaLoRA only.
-    at::Tensor magnitude;     ///< [out], DoRA only.
-    at::Tensor upBias;        ///< [out] bias of B (lora_bias); may be undefined.
-    at::Tensor baseBias;      ///< [out] trained bias of the base layer; may be undefined.
+    at::Tensor a;         ///< [r, in]; conv [r, in, kh, kw]; embedding [r, rows]
+    at::Tensor b;         ///< [out, r]; conv [out, r, 1, 1]; embedding [columns, r]
+    at::Tensor e;         ///< [r, 1], AdaLoRA only.
+    at::Tensor magnitude; ///< [out], DoRA only.
+    at::Tensor upBias;    ///< [out] bias of B (lora_bias); may be undefined.
+    at::Tensor baseBias;  ///< [out] trained bias of the base layer; may be undefined.
     double alpha = 8;
-    double scale = 1;         ///< s: alpha / r, alpha / √r, or alpha / (init_r + 1e-5).
-    bool transposed = false;  ///< fan_in_fan_out
+    double scale = 1;        ///< s: alpha / r, alpha / √r, or alpha / (init_r + 1e-5).
+    bool transposed = false; ///< fan_in_fan_out
 
     [[nodiscard]] std::int64_t rank() const { return a.size(0); }
 };
 
 /// One folder, checked. Tensors are views into the mapped file.
 struct PeftFolder {
-    std::string type;                ///< "LORA" or "ADALORA".
-    OrderedJson config;              ///< As stored, in the file's order.
+    std::string type;   ///< "LORA" or "ADALORA".
+    OrderedJson config; ///< As stored, in the file's order.
     bool dora = false;
     bool rankStabilized = false;
-    std::string baseChanging;        ///< Initialiser that altered the base weights ("pissa", ...), or empty.
+    std::string baseChanging; ///< Initialiser that altered the base weights ("pissa", ...), or empty.
     double alpha = 8;
-    std::vector<PeftModule> modules; ///< Sorted by path.
+    std::vector<PeftModule> modules;          ///< Sorted by path.
     std::map<std::string, at::Tensor> saved;  ///< Whole tensors (modules_to_save) by parameter name.
     std::map<std::string, at::Tensor> tokens; ///< Trained token rows, by module path.
     std::vector<Warning> warnings;
@@ -85,21 +85,21 @@ struct PeftFolder {
 /// What writePeftFolder() writes of one module.
 struct PeftOutput {
     std::string path;
-    at::Tensor a;      ///< [r, in]
-    at::Tensor b;      ///< [out, r]
-    double alpha = 8;  ///< In the file; the scale follows by PEFT's rules.
+    at::Tensor a;     ///< [r, in]
+    at::Tensor b;     ///< [out, r]
+    double alpha = 8; ///< In the file; the scale follows by PEFT's rules.
 };
 
 struct PeftWriteOptions {
-    Json targetModules;           ///< A list or an expression; see peftTargets().
+    Json targetModules; ///< A list or an expression; see peftTargets().
     std::string baseModel;
     bool rankStabilized = false;
     double dropout = 0;
     std::vector<std::string> modulesToSave;
-    std::map<std::string, at::Tensor> saved;  ///< Whole tensors by parameter name.
-    OrderedJson inherit;          ///< Fields taken over from another configuration unless set here; may be null.
-    at::ScalarType type = at::kFloat;         ///< Of the factors.
-    bool largestRank = false;     ///< "r" is the largest rank instead of the most common.
+    std::map<std::string, at::Tensor> saved; ///< Whole tensors by parameter name.
+    OrderedJson inherit;              ///< Fields taken over from another configuration unless set here; may be null.
+    at::ScalarType type = at::kFloat; ///< Of the factors.
+    bool largestRank = false;         ///< "r" is the largest rank instead of the most common.
 };
 
 /// Writes adapter_config.json and adapter_model.safetensors into the existing `folder`.
@@ -113,4 +113,4 @@ struct PeftWriteOptions {
 /// Pattern keys for `values` that differ from `standard`; `paths` are all modules with factors.
 [[nodiscard]] OrderedJson patternFor(const std::map<std::string, double>& values, double standard);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -19,7 +19,7 @@ namespace {
 
 struct Entry {
     std::string_view name;
-    std::string_view peftType;  ///< peft_type of its folders.
+    std::string_view peftType; ///< peft_type of its folders.
     std::unique_ptr<AdaptationMethod> (*make)(FieldReader&);
 };
 
@@ -38,7 +38,7 @@ std::string knownNames()
     return text;
 }
 
-}  // namespace
+} // namespace
 
 Result<void> AdaptationMethod::set(std::string_view parameter, double)
 {
@@ -54,8 +54,8 @@ Result<void> AdaptationMethod::saveCompact(const std::filesystem::path&, const s
 
 Result<void> AdaptationMethod::merge(models::Policy&)
 {
-    return fail(Errc::Unsupported,
-                fmt::format("\"{}\" cannot be merged: its update depends on the input", name()), std::string(name()));
+    return fail(Errc::Unsupported, fmt::format("\"{}\" cannot be merged: its update depends on the input", name()),
+                std::string(name()));
 }
 
 Result<std::unique_ptr<AdaptationMethod>> makeMethod(const Json& options, const std::string& file)
@@ -135,4 +135,4 @@ std::vector<std::string> methodNames()
     return names;
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

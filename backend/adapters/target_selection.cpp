@@ -90,11 +90,11 @@ std::string describeTargets(const TargetOptions& options)
 }
 
 /// What the reader of the error probably meant.
-std::string explainNoMatch(const models::Policy&, const TargetOptions& options,
-                           const std::vector<std::string>& paths, std::size_t excluded)
+std::string explainNoMatch(const models::Policy&, const TargetOptions& options, const std::vector<std::string>& paths,
+                           std::size_t excluded)
 {
-    std::string text = fmt::format("target_modules {} match none of the {} linear layers", describeTargets(options),
-                                   paths.size());
+    std::string text =
+        fmt::format("target_modules {} match none of the {} linear layers", describeTargets(options), paths.size());
     if (excluded > 0) {
         text = fmt::format("exclude_modules, modules_to_save or layers_to_transform leave none of the {} layers that "
                            "target_modules {} match",
@@ -135,7 +135,7 @@ std::string explainNoMatch(const models::Policy&, const TargetOptions& options,
     return text + fmt::format("; layer names here end in: {}", fmt::join(shown, ", "));
 }
 
-}  // namespace
+} // namespace
 
 void readTargetOptions(FieldReader& reader, TargetOptions& options)
 {
@@ -207,8 +207,8 @@ void writeTargetOptions(const TargetOptions& options, Json& json)
 
 std::optional<std::string> defaultTargetExpression(std::string_view policyType)
 {
-    const std::string projections
-        = "model\\.(state_proj|action_in_proj|action_out_proj|action_time_mlp_in|action_time_mlp_out)";
+    const std::string projections =
+        "model\\.(state_proj|action_in_proj|action_out_proj|action_time_mlp_in|action_time_mlp_out)";
     if (policyType == "smolvla") {
         return "(model\\.vlm_with_expert\\.lm_expert\\..*\\.(q|v)_proj|" + projections + ")";
     }
@@ -283,7 +283,7 @@ Result<bool> TargetMatcher::matches(std::string_view path, bool deadEnd) const
         return m_expression->matchesWhole(path);
     }
     if (std::ranges::find(m_options.endings, path) != m_options.endings.end()) {
-        return true;  // a full path is not subject to layers_to_transform
+        return true; // a full path is not subject to layers_to_transform
     }
     if (!std::ranges::any_of(m_options.endings, endsPath)) {
         return false;
@@ -339,9 +339,9 @@ Json peftTargets(const TargetOptions& options, const std::vector<std::string>& c
     const auto choosesExactly = [&](const TargetOptions& candidate) {
         const auto matcher = TargetMatcher::make(candidate);
         return matcher && std::ranges::all_of(all, [&](const std::string& path) {
-            const auto hit = matcher->matches(path);
-            return hit && *hit == wanted.contains(path);
-        });
+                   const auto hit = matcher->matches(path);
+                   return hit && *hit == wanted.contains(path);
+               });
     };
     TargetOptions plain;
     plain.kind = options.kind;
@@ -384,4 +384,4 @@ std::vector<std::string> nearMisses(std::string_view name, const std::vector<std
     return nearest;
 }
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

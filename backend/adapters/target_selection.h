@@ -77,4 +77,4 @@ private:
 [[nodiscard]] std::vector<std::string> nearMisses(std::string_view name, const std::vector<std::string>& candidates,
                                                   std::size_t count);
 
-}  // namespace rankwise::adapters
+} // namespace rankwise::adapters

@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -50,10 +50,7 @@ struct Scratch {
 
 class GoldenCase : public ::testing::Test {
 public:
-    explicit GoldenCase(std::filesystem::path file)
-        : m_file(std::move(file))
-    {
-    }
+    explicit GoldenCase(std::filesystem::path file) : m_file(std::move(file)) { }
 
     void TestBody() override
     {
@@ -174,7 +171,7 @@ TEST(Para, minimumRankAndGroups)
     ASSERT_TRUE(grouped.has_value());
     EXPECT_EQ(grouped->ranks.at("a.q"), 4);
     EXPECT_EQ(grouped->ranks.at("b.q"), 2);
-    EXPECT_EQ(grouped->ranks.at("c.up"), 3);  // only as many values as its width
+    EXPECT_EQ(grouped->ranks.at("c.up"), 3); // only as many values as its width
 }
 
 TEST(Para, refusesWhatIsNotFinite)
@@ -248,5 +245,36 @@ TEST(Para, convertsAdaptersThatChangedTheBase)
     }
 }
 
-}  // namespace
-}  // namespace rankwise::compress
+/// Needs a Python with peft, named by RANKWISE_PEER_PYTHON.
+TEST(Peer, peftLoadsCompressedFolders)
+{
+    const char* python = std::getenv("RANKWISE_PEER_PYTHON");
+    if (!python) {
+        GTEST_SKIP() << "RANKWISE_PEER_PYTHON is not set";
+    }
+    const std::filesystem::path peft = goldenRoot().parent_path() / "peft";
+    for (const char* input : { "lora_r16", "rslora_r16", "pattern_rslora" }) {
+        for (const ParaLayout layout : { ParaLayout::Baked, ParaLayout::KeptScale, ParaLayout::Padded }) {
+            const Scratch scratch;
+            ParaOptions options;
+            options.policy.value = 0.2;
+            options.layout = layout;
+            const std::filesystem::path child = scratch.path / "child";
+            ASSERT_TRUE(compressAdapter(peft / input, child, options).has_value());
+            const auto folder = adapters::readPeftFolder(child);
+            ASSERT_TRUE(folder.has_value()) << folder.error().describe();
+            tensor::TensorMap expected;
+            for (const adapters::PeftModule& module : folder->modules) {
+                expected[module.path] = adapters::peftDelta(module, at::kFloat);
+            }
+            ASSERT_TRUE(tensor::saveTensors(scratch.path / "expected.safetensors", expected).has_value());
+            const std::string command = std::string(python) + " " RANKWISE_TEST_DATA "/../peers/peft_folder.py "
+                + (peft / "tiny_base.safetensors").string() + " " + child.string() + " "
+                + (scratch.path / "expected.safetensors").string();
+            EXPECT_EQ(std::system(command.c_str()), 0) << input;
+        }
+    }
+}
+
+} // namespace
+} // namespace rankwise::compress
