@@ -309,6 +309,8 @@ void readPi(FieldReader& reader, const Json& json, const std::string& file, PiCo
 {
     detail::FieldsIn visit(reader, json);
     detail::visitPi(visit, config);
+    detail::visitPiRelative(visit, config);
+    config.relativeFieldsFromFile = json.contains("use_relative_actions");
     if (!(config.minPeriod < config.maxPeriod)) {
         reader.reject("min_period", "must be smaller than max_period");
     }

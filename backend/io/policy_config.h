@@ -171,6 +171,7 @@ struct PiConfig {
     bool useRelativeActions = false;
     std::vector<std::string> relativeExcludeJoints { "gripper" };
     std::vector<std::string> actionFeatureNames; ///< Empty: null in the file.
+    bool relativeFieldsFromFile = false; ///< The file has the three above; otherwise written only where they matter.
     std::array<std::int64_t, 2> imageResolution { 224, 224 };
     bool gradientCheckpointing = false;
     bool freezeVisionEncoder = false;

@@ -219,13 +219,18 @@ template <class Visitor> void visitPi(Visitor& visit, PiConfig& c)
     visit("time_sampling_offset", c.timeSamplingOffset, -1e6, 1e6);
     visit("min_period", c.minPeriod, 1e-12, 1e12);
     visit("max_period", c.maxPeriod, 1e-12, 1e12);
-    visit("use_relative_actions", c.useRelativeActions);
-    visit("relative_exclude_joints", c.relativeExcludeJoints);
-    visit.nullable("action_feature_names", c.actionFeatureNames);
     visit("image_resolution", c.imageResolution, 1, 65'536);
     visit("gradient_checkpointing", c.gradientCheckpointing);
     visit("freeze_vision_encoder", c.freezeVisionEncoder);
     visit("train_expert_only", c.trainExpertOnly);
+}
+
+/// Fields that lerobot 0.4 does not have and refuses.
+template <class Visitor> void visitPiRelative(Visitor& visit, PiConfig& c)
+{
+    visit("use_relative_actions", c.useRelativeActions);
+    visit("relative_exclude_joints", c.relativeExcludeJoints);
+    visit.nullable("action_feature_names", c.actionFeatureNames);
 }
 
 template <class Visitor> void visitTimm(Visitor& visit, TimmVisionConfig& c)

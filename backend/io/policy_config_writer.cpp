@@ -75,6 +75,9 @@ void writeModel(OrderedJson& json, const PolicyConfig& config)
     } else if (const PiConfig* pi = config.pi()) {
         PiConfig copy = *pi;
         detail::visitPi(visit, copy);
+        if (copy.relativeFieldsFromFile || copy.useRelativeActions) {
+            detail::visitPiRelative(visit, copy);
+        }
         if (copy.sizesFromFile) {
             json["sizes"] = { { "vision", detail::visionJson(copy.sizes.vision) },
                               { "text", detail::textJson(copy.sizes.text) },
