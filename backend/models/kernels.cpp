@@ -20,6 +20,7 @@
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/TensorOperators.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 namespace rankwise::models {
@@ -343,6 +344,9 @@ AttentionParts attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor
     return { scores, joinHeads(at::bmm(scores.to(values.scalar_type()), values), q.size(0), q.size(2)) };
 }
 
+/// Scores and softmax are f32 whatever autocast would make of the products.
+using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
+
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               const Constant& bias)
@@ -354,6 +358,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
     static variable_list backward(AutogradContext* context, variable_list gradients)
     {
+        const NoAutocast exact(c10::autocast_dispatch_keyset);
         const variable_list saved = context->get_saved_variables();
         const at::Tensor& q = saved[0];
         const std::int64_t groups = saved[1].size(1);
@@ -472,6 +477,7 @@ at::Tensor geluTanh(const at::Tensor& input)
 
 at::Tensor groupedAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& biasInput)
 {
+    const NoAutocast exact(c10::autocast_dispatch_keyset);
     const at::Tensor bias = biasInput.defined() ? biasInput.contiguous() : biasInput;
     RW_CHECK(q.dim() == 4 && k.dim() == 4 && q.size(1) % k.size(1) == 0 && q.is_contiguous());
     if (!recording(q, k) && !recording(v)) {

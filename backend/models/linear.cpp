@@ -10,6 +10,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 namespace rankwise::models {
 
@@ -43,7 +44,7 @@ at::Tensor product(const at::Tensor& input, const at::Tensor& weight, const at::
     const bool graph = at::GradMode::is_enabled()
         && (x.requires_grad() || weight.requires_grad() || (bias.defined() && bias.requires_grad()));
     if (!graph && x.scalar_type() == at::kFloat && x.device().is_cpu() && x.numel() * weight.size(0) >= kLargeProduct
-        && oneDnnLinear()) {
+        && c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutocastCPU) && oneDnnLinear()) {
         return oneDnnLinear()->call(x, weight, bias.defined() ? std::optional(bias) : std::nullopt, "none",
                                     c10::List<std::optional<at::Scalar>>(), "");
     }

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/allclose.h>
 #include <ATen/ops/equal.h>
@@ -260,6 +261,44 @@ TEST(Policy, aChangedWeightCountsAtOnce)
         policy->weightsChanged();
         EXPECT_TRUE(at::equal(policy->sampleActions(data.batch, data.noise), before));
     }
+}
+
+TEST(Policy, autocastStaysClose)
+{
+    const auto gradient = [](bool autocast, const auto& trains, double& loss) {
+        const auto policy = tinyPolicy();
+        const tests::TinyBatch data = tinyBatch(policy->config(), { 6, 2 });
+        for (const NamedParameter& parameter : policy->parameters()) {
+            parameter.tensor.requires_grad_(trains(parameter));
+        }
+        at::autocast::set_autocast_enabled(at::kCPU, autocast);
+        at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+        const at::Tensor value = policy->loss(data.batch, data.noise, data.time).loss;
+        value.backward();
+        const at::Tensor actions = policy->sampleActions(data.batch, data.noise);
+        at::autocast::clear_cache();
+        at::autocast::set_autocast_enabled(at::kCPU, false);
+        EXPECT_EQ(value.scalar_type(), at::kFloat);
+        EXPECT_FALSE(actions.isnan().any().item<bool>());
+        loss = value.item<double>();
+        for (const NamedParameter& parameter : policy->parameters()) {
+            if (parameter.name == "model.action_in_proj.weight") {
+                return parameter.tensor.grad().clone();
+            }
+        }
+        return at::Tensor();
+    };
+    const auto compare = [&](const auto& trains) {
+        double narrow = 0;
+        double wide = 0;
+        const at::Tensor rough = gradient(true, trains, narrow);
+        const at::Tensor exact = gradient(false, trains, wide);
+        EXPECT_NEAR(narrow, wide, 0.01 * wide);
+        EXPECT_LT(largestDifference(rough, exact), 0.1 * exact.abs().max().item<double>());
+        EXPECT_GT(largestDifference(rough, exact), 0.0);
+    };
+    compare([](const NamedParameter&) { return true; });
+    compare([](const NamedParameter& parameter) { return parameter.trainableByConfig; });
 }
 
 TEST(Policy, theSeedDecides)
