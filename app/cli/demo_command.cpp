@@ -171,7 +171,11 @@ private:
         say(fmt::format("fine-tuning by {}, {} steps of {} samples", method, m_plan.steps, m_plan.batch));
         at::set_num_threads(m_threads);
         RW_TRY_VOID(createFolders(run.parent_path()));
-        RW_TRY(const auto summary, train::runTraining(parsed, run, fs::exists(run), m_job.context(), printingObserver(5.0)));
+        const bool resume = data::isRunDirectory(run);
+        if (std::error_code error; !resume && fs::remove_all(run, error) == static_cast<std::uintmax_t>(-1)) {
+            return failErrno(error.value(), "remove the run that never began", run);
+        }
+        RW_TRY(const auto summary, train::runTraining(parsed, run, resume, m_job.context(), printingObserver(5.0)));
         if (summary.end != train::TrainEnd::Finished) {
             return fail(Errc::Cancelled, "stopped; the same command goes on from here", run.string());
         }

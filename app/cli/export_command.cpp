@@ -3,6 +3,9 @@
 #include "app/cli/engine_commands.h"
 #include "app/cli/rollout_output.h"
 #include "backend/base/file.h"
+#include "backend/base/json.h"
+
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -12,6 +15,22 @@ namespace rankwise::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Folders that may hold the tokenizer: the adapter's, the policy's, and the base that either names.
+std::vector<fs::path> tokenizerPlaces(const serve::RuntimeOptions& load)
+{
+    std::vector<fs::path> places;
+    for (const fs::path& folder : { load.adapter, load.policy }) {
+        if (folder.empty()) {
+            continue;
+        }
+        places.push_back(folder / "tokenizer");
+        if (const auto config = readJsonFile(folder / "adapter_config.json"); config && config->is_object()) {
+            places.push_back(folder / config->value("base_model_name_or_path", std::string()) / "tokenizer");
+        }
+    }
+    return places;
+}
 
 Result<fs::path> exportPolicy(const ExportOptions& options, const JobContext& job)
 {
@@ -35,13 +54,14 @@ Result<fs::path> exportPolicy(const ExportOptions& options, const JobContext& jo
     const auto precision = options.precision == "bf16" ? models::Precision::Mixed : models::Precision::F32;
     RW_TRY_VOID(models::savePolicy(runtime->policy(), folder.path(), precision, job));
     RW_TRY_VOID(runtime->processor().save(folder.path()));
-    for (const fs::path& base : { load.adapter, load.policy }) {
-        if (const fs::path tokenizer = base / "tokenizer"; !base.empty() && fs::is_directory(tokenizer)) {
+    for (const fs::path& tokenizer : tokenizerPlaces(load)) {
+        if (fs::is_directory(tokenizer)) {
             std::error_code error;
-            fs::copy(tokenizer, folder.path() / "tokenizer", fs::copy_options::recursive | fs::copy_options::skip_existing, error);
+            fs::copy(tokenizer, folder.path() / "tokenizer", fs::copy_options::recursive, error);
             if (error) {
                 return failErrno(error.value(), "copy the tokenizer to", folder.path());
             }
+            break;
         }
     }
     RW_TRY_VOID(folder.commit());

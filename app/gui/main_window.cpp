@@ -41,7 +41,7 @@ namespace rankwise::gui {
 namespace {
 constexpr int kAutosaveMs = 1500;
 constexpr int kMessageMs = 12'000;
-}
+} // namespace
 
 MainWindow::MainWindow(const Options& options)
     : m_options(options), m_settings(options.settingsFile), m_session(m_settings.dataFolder(), options.session),
@@ -75,11 +75,14 @@ MainWindow::MainWindow(const Options& options)
     m_palette->setSource([this] {
         QVector<common::PaletteEntry> entries;
         for (const bridge::Command& command : m_commands.commands()) {
-            entries.push_back({ command.text, command.category, m_commands.key(command.id), m_commands.commandLine(command.id),
-                                [this, id = command.id] { m_commands.trigger(id); }, m_commands.isEnabled(command.id) });
+            entries.push_back({ command.text, command.category, m_commands.key(command.id),
+                                m_commands.commandLine(command.id), [this, id = command.id] { m_commands.trigger(id); },
+                                m_commands.isEnabled(command.id) });
         }
         for (const bridge::RunTail* run : m_workspace.runs()) {
-            entries.push_back({ run->title(), tr("Run"), {},
+            entries.push_back({ run->title(),
+                                tr("Run"),
+                                {},
                                 QStringLiteral("rankwise gui --open ") + bridge::shellWord(run->path()),
                                 [this, path = run->path()] {
                                     m_workspace.selectRun(path);
@@ -178,7 +181,8 @@ void MainWindow::addTabs()
     m_tabList.push_back({ QStringLiteral("robot"), tr("Robot"), QStringLiteral("Ctrl+1"), [this]() -> QWidget* {
                              auto* view = new robot_view::RobotView(m_workspace, *m_actions);
                              connect(view, &robot_view::RobotView::message, this, &MainWindow::say);
-                             connect(view, &robot_view::RobotView::armChanged, &m_commands, &bridge::CommandRegistry::refresh);
+                             connect(view, &robot_view::RobotView::armChanged, &m_commands,
+                                     &bridge::CommandRegistry::refresh);
                              return view;
                          } });
     m_tabList.push_back({ QStringLiteral("datasets"), tr("Datasets"), QStringLiteral("Ctrl+2"), [this]() -> QWidget* {
@@ -187,7 +191,8 @@ void MainWindow::addTabs()
                              return view;
                          } });
     m_tabList.push_back({ QStringLiteral("train"), tr("Train"), QStringLiteral("Ctrl+3"), [this]() -> QWidget* {
-                             auto* view = new train_view::TrainView(m_workspace, m_settings, m_commands, *m_actions, *m_undo);
+                             auto* view =
+                                 new train_view::TrainView(m_workspace, m_settings, m_commands, *m_actions, *m_undo);
                              connect(view, &train_view::TrainView::message, this, &MainWindow::say);
                              return view;
                          } });
@@ -198,8 +203,11 @@ void MainWindow::addTabs()
         auto* layout = new QVBoxLayout(tab.page);
         layout->setContentsMargins(0, 0, 0, 0);
         m_tabs->addTab(tab.page, tab.title);
-        m_commands.add({ .id = QStringLiteral("view.") + tab.id, .category = tr("View"),
-                         .text = tr("Go to %1").arg(tab.title), .key = tab.key, .help = {},
+        m_commands.add({ .id = QStringLiteral("view.") + tab.id,
+                         .category = tr("View"),
+                         .text = tr("Go to %1").arg(tab.title),
+                         .key = tab.key,
+                         .help = {},
                          .run = [this, id = tab.id] { showView(id); } });
     }
     connect(m_tabs, &QTabWidget::currentChanged, this, [this](int index) {
@@ -253,8 +261,12 @@ void MainWindow::addDocks()
         dock->setObjectName(QStringLiteral("dock.") + id);
         dock->setWidget(widget);
         addDockWidget(area, dock);
-        m_commands.add({ .id = QStringLiteral("dock.") + id, .category = tr("View"), .text = tr("Dock: %1").arg(title),
-                         .key = {}, .help = tr("Shows or hides the dock"), .checkable = true,
+        m_commands.add({ .id = QStringLiteral("dock.") + id,
+                         .category = tr("View"),
+                         .text = tr("Dock: %1").arg(title),
+                         .key = {},
+                         .help = tr("Shows or hides the dock"),
+                         .checkable = true,
                          .run = [dock] { dock->setVisible(!dock->isVisible()); },
                          .checked = [dock] { return dock->isVisible(); } });
         connect(dock, &QDockWidget::visibilityChanged, &m_commands, &bridge::CommandRegistry::refresh);
@@ -269,7 +281,8 @@ void MainWindow::addDocks()
         }
     });
     auto* workspace = add(QStringLiteral("workspace"), tr("Workspace"), tree, Qt::LeftDockWidgetArea);
-    auto* inspector = add(QStringLiteral("inspector"), tr("Inspector"), new Inspector(m_workspace), Qt::LeftDockWidgetArea);
+    auto* inspector =
+        add(QStringLiteral("inspector"), tr("Inspector"), new Inspector(m_workspace), Qt::LeftDockWidgetArea);
     auto* jobs = add(QStringLiteral("jobs"), tr("Jobs"), new common::JobsPanel(*m_jobs), Qt::BottomDockWidgetArea);
     auto* log = add(QStringLiteral("log"), tr("Log"), new common::LogPanel(*m_log), Qt::BottomDockWidgetArea);
     tabifyDockWidget(jobs, log);
@@ -284,35 +297,47 @@ void MainWindow::addCommands()
 {
     const QString file = tr("File");
     const QString viewCategory = tr("View");
-    const auto add = [this](const char* id, const QString& category, const QString& text, const char* key, const QString& help,
-                            std::function<void()> run) {
-        m_commands.add({ .id = QLatin1String(id), .category = category, .text = text, .key = QLatin1String(key), .help = help,
+    const auto add = [this](const char* id, const QString& category, const QString& text, const char* key,
+                            const QString& help, std::function<void()> run) {
+        m_commands.add({ .id = QLatin1String(id),
+                         .category = category,
+                         .text = text,
+                         .key = QLatin1String(key),
+                         .help = help,
                          .run = std::move(run) });
     };
     add("file.open", file, tr("Open…"), "Ctrl+O", tr("Open a run, dataset, checkpoint or adapter folder"),
         [this] { openDialog(); });
-    m_commands.add({ .id = QStringLiteral("file.close"), .category = file, .text = tr("Close the selected run"),
-                     .key = QStringLiteral("Ctrl+W"), .help = tr("Stops following it; the worker goes on"),
+    m_commands.add({ .id = QStringLiteral("file.close"),
+                     .category = file,
+                     .text = tr("Close the selected run"),
+                     .key = QStringLiteral("Ctrl+W"),
+                     .help = tr("Stops following it; the worker goes on"),
                      .run = [this] { m_workspace.closeItem(m_workspace.selection().run); },
                      .enabled = [this] { return m_workspace.currentRun() != nullptr; } });
-    add("file.save_session", file, tr("Save session"), "Ctrl+S", tr("Sessions are saved by themselves as well"), [this] {
-        saveSession();
-        say(tr("Saved session “%1”").arg(m_session.name()));
-    });
+    add("file.save_session", file, tr("Save session"), "Ctrl+S", tr("Sessions are saved by themselves as well"),
+        [this] {
+            saveSession();
+            say(tr("Saved session “%1”").arg(m_session.name()));
+        });
     add("file.quit", file, tr("Quit"), "Ctrl+Q", tr("Training goes on; everything comes back with the session"),
         [this] { close(); });
-    add("edit.undo", tr("Edit"), tr("Undo"), "Ctrl+Z", tr("Edits of data, layout and plans; robot motion cannot be undone"),
-        [this] { m_undo->undo(); });
+    add("edit.undo", tr("Edit"), tr("Undo"), "Ctrl+Z",
+        tr("Edits of data, layout and plans; robot motion cannot be undone"), [this] { m_undo->undo(); });
     add("edit.redo", tr("Edit"), tr("Redo"), "Ctrl+Shift+Z", {}, [this] { m_undo->redo(); });
     add("palette.open", viewCategory, tr("Find anything"), "Ctrl+K", tr("Actions, layers, runs, episodes and settings"),
         [this] { m_palette->openPalette(); });
     for (const char* theme : { "system", "dark", "light", "contrast" }) {
         const QString name = QLatin1String(theme);
-        m_commands.add({ .id = QStringLiteral("theme.") + name, .category = tr("Settings"),
+        m_commands.add({ .id = QStringLiteral("theme.") + name,
+                         .category = tr("Settings"),
                          .text = name == QLatin1String("system") ? tr("Theme: as the system")
                              : name == QLatin1String("contrast") ? tr("Theme: high contrast")
                                                                  : tr("Theme: %1").arg(name),
-                         .key = {}, .help = {}, .checkable = true, .run = [this, name] { setTheme(name); },
+                         .key = {},
+                         .help = {},
+                         .checkable = true,
+                         .run = [this, name] { setTheme(name); },
                          .checked = [name] { return common::ThemeSwitch::instance().choice() == name; },
                          .commandLine = [name] { return QStringLiteral("rankwise gui --theme ") + name; } });
     }
@@ -321,15 +346,20 @@ void MainWindow::addCommands()
     add("zoom.reset", viewCategory, tr("Normal text size"), "Ctrl+0", {}, [this] { m_settings.setZoom(1); });
     add("layout.reset", viewCategory, tr("Reset layout"), "", tr("Puts all docks where they were delivered"),
         [this] { restoreState(m_defaultState); });
-    m_commands.add({ .id = QStringLiteral("settings.software_charts"), .category = tr("Settings"),
-                     .text = tr("Draw charts without OpenGL"), .key = {}, .help = tr("For displays whose OpenGL is slow or broken"),
-                     .checkable = true, .run = [this] { m_settings.setSoftwareCharts(!m_settings.softwareCharts()); },
+    m_commands.add({ .id = QStringLiteral("settings.software_charts"),
+                     .category = tr("Settings"),
+                     .text = tr("Draw charts without OpenGL"),
+                     .key = {},
+                     .help = tr("For displays whose OpenGL is slow or broken"),
+                     .checkable = true,
+                     .run = [this] { m_settings.setSoftwareCharts(!m_settings.softwareCharts()); },
                      .checked = [this] { return m_settings.softwareCharts(); } });
     add("settings.runs_folder", tr("Settings"), tr("Choose the folder of new runs…"), "", {}, [this] {
         auto* dialog = new QFileDialog(this, tr("Folder of new runs"), m_settings.runsFolder());
         dialog->setAttribute(Qt::WA_DeleteOnClose);
         dialog->setFileMode(QFileDialog::Directory);
-        connect(dialog, &QFileDialog::fileSelected, this, [this](const QString& folder) { m_settings.setRunsFolder(folder); });
+        connect(dialog, &QFileDialog::fileSelected, this,
+                [this](const QString& folder) { m_settings.setRunsFolder(folder); });
         dialog->open();
     });
     add("help.keys", tr("Help"), tr("Actions and keys"), "F1", tr("Every action with its key and command line"),
@@ -377,8 +407,9 @@ void MainWindow::addMenus()
     menu(tr("&Train"), train_view::TrainView::commandIds());
     menu(tr("&Datasets"), datasets_view::DatasetsView::commandIds());
     menu(tr("&Robot"), robot_view::RobotView::commandIds());
-    menu(tr("&Settings"), { id("theme.system"), id("theme.dark"), id("theme.light"), id("theme.contrast"), id(""),
-                            id("settings.software_charts"), id("settings.runs_folder") });
+    menu(tr("&Settings"),
+         { id("theme.system"), id("theme.dark"), id("theme.light"), id("theme.contrast"), id(""),
+           id("settings.software_charts"), id("settings.runs_folder") });
     menu(tr("&Help"), { id("help.keys"), id("help.about") });
     auto* find = new QPushButton(tr("Find anything  Ctrl+K"));
     find->setFlat(true);
@@ -390,9 +421,8 @@ void MainWindow::addMenus()
 void MainWindow::addStatusBar()
 {
     m_jobsBadge = new QLabel(tr("no jobs"));
-    connect(m_jobs, &bridge::JobsModel::activeCountChanged, this, [this](int count) {
-        m_jobsBadge->setText(count == 0 ? tr("no jobs") : tr("%n running", nullptr, count));
-    });
+    connect(m_jobs, &bridge::JobsModel::activeCountChanged, this,
+            [this](int count) { m_jobsBadge->setText(count == 0 ? tr("no jobs") : tr("%n running", nullptr, count)); });
     auto* network = new QLabel(tr("network: off"));
     network->setToolTip(tr("Nothing leaves this machine, and no socket is open."));
     statusBar()->addPermanentWidget(m_jobsBadge);
@@ -420,9 +450,8 @@ void MainWindow::fillSessions(QMenu* menu)
     menu->addSeparator();
     for (const QString& name : m_session.names()) {
         if (name != m_session.name()) {
-            menu->addAction(tr("Copy as command: rankwise gui --session %1").arg(name), this, [this, name] {
-                say(tr("rankwise gui --session %1").arg(bridge::shellWord(name)));
-            });
+            menu->addAction(tr("Copy as command: rankwise gui --session %1").arg(name), this,
+                            [this, name] { say(tr("rankwise gui --session %1").arg(bridge::shellWord(name))); });
         }
     }
 }
@@ -499,8 +528,9 @@ void MainWindow::showRecoveryCard()
     m_card = new QFrame;
     m_card->setObjectName(QStringLiteral("recovery"));
     m_card->setProperty("role", QStringLiteral("alarm"));
-    auto* text = new QLabel(tr("This window ended unexpectedly last time. Its session is back as it was; training runs were "
-                               "not touched."));
+    auto* text =
+        new QLabel(tr("This window ended unexpectedly last time. Its session is back as it was; training runs were "
+                      "not touched."));
     text->setWordWrap(true);
     auto* fresh = new QPushButton(tr("Start empty instead"));
     auto* fine = new QPushButton(tr("Go on"));
@@ -550,11 +580,12 @@ void MainWindow::showShortcuts()
 
 void MainWindow::showAbout()
 {
-    auto* box = new QMessageBox(QMessageBox::NoIcon, tr("About Rankwise"),
-                                tr("Rankwise %1\n\nFine-tunes and compresses vision-language-action policies, shows where "
-                                   "the capacity goes, and runs them on an arm or in its simulation.\n\nApache License 2.0")
-                                    .arg(QCoreApplication::applicationVersion()),
-                                QMessageBox::Ok, this);
+    auto* box =
+        new QMessageBox(QMessageBox::NoIcon, tr("About Rankwise"),
+                        tr("Rankwise %1\n\nFine-tunes and compresses vision-language-action policies, shows where "
+                           "the capacity goes, and runs them on an arm or in its simulation.\n\nApache License 2.0")
+                            .arg(QCoreApplication::applicationVersion()),
+                        QMessageBox::Ok, this);
     box->setAttribute(Qt::WA_DeleteOnClose);
     box->open();
 }

@@ -25,7 +25,7 @@ class QUndoStack;
 namespace rankwise::bridge {
 class JobsModel;
 class LogModel;
-}
+} // namespace rankwise::bridge
 namespace rankwise::common {
 class Palette;
 }

@@ -14,8 +14,8 @@ enum ExitCode { kSuccess = 0, kUsage = 2 };
 std::variant<Options, int> parseOptions(const QStringList& arguments)
 {
     QCommandLineParser parser;
-    parser.setApplicationDescription(QStringLiteral(
-        "The Rankwise workbench: fine-tune, look at and compress vision-language-action policies."));
+    parser.setApplicationDescription(
+        QStringLiteral("The Rankwise workbench: fine-tune, look at and compress vision-language-action policies."));
     const QCommandLineOption help = parser.addHelpOption();
     parser.addOptions({
         { QStringLiteral("session"), QStringLiteral("Take up this named session."), QStringLiteral("name"),
@@ -33,7 +33,8 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
         { QStringLiteral("no-restore"), QStringLiteral("Start the session empty.") },
         { QStringLiteral("timing"), QStringLiteral("Print the milliseconds to the first painted window and end.") },
     });
-    parser.addPositionalArgument(QStringLiteral("paths"), QStringLiteral("Things to open."), QStringLiteral("[paths...]"));
+    parser.addPositionalArgument(QStringLiteral("paths"), QStringLiteral("Things to open."),
+                                 QStringLiteral("[paths...]"));
     if (!parser.parse(arguments)) {
         QTextStream(stderr) << parser.errorText() << "\nTry --help.\n";
         return kUsage;
@@ -61,7 +62,8 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
         QTextStream(stderr) << "there is no theme " << theme << "; known: " << known.join(QStringLiteral(", ")) << '\n';
         return kUsage;
     }
-    if (options.session.isEmpty() || options.session.contains(QLatin1Char('/')) || options.session.startsWith(QLatin1Char('.'))) {
+    if (options.session.isEmpty() || options.session.contains(QLatin1Char('/'))
+        || options.session.startsWith(QLatin1Char('.'))) {
         QTextStream(stderr) << "a session's name has no slash and no point in front\n";
         return kUsage;
     }

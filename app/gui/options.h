@@ -12,14 +12,14 @@ namespace rankwise::gui {
 
 struct Options {
     QString session = QStringLiteral("default");
-    QStringList open;      ///< Paths to open.
-    QStringList actions;   ///< Commands to run after start, by id.
-    QString screenshots;   ///< Folder; the window renders every view there and ends.
-    QStringList themes;    ///< For screenshots, or the first one for this window.
-    QString settingsFile;  ///< Instead of the user's.
+    QStringList open;     ///< Paths to open.
+    QStringList actions;  ///< Commands to run after start, by id.
+    QString screenshots;  ///< Folder; the window renders every view there and ends.
+    QStringList themes;   ///< For screenshots, or the first one for this window.
+    QString settingsFile; ///< Instead of the user's.
     QSize size { 1280, 800 };
-    bool restore = true;   ///< Take up the session where it was left.
-    bool timing = false;   ///< Print the time to the first painted window and end.
+    bool restore = true; ///< Take up the session where it was left.
+    bool timing = false; ///< Print the time to the first painted window and end.
 };
 
 /// Parses; an exit code instead when help or an error was printed.

@@ -49,13 +49,13 @@ void Screenshots::start()
             const int count = pages != nullptr ? pages->count() : 1;
             for (int page = 0; page < count; ++page) {
                 const QString part = pages != nullptr ? QLatin1Char('-') + fileName(pages->tabText(page)) : QString();
-                m_shots.push_back({ QStringLiteral("%1/%2%3-%4.png").arg(m_folder, id, part, theme), theme,
-                                    [this, id, page, pages] {
-                                        m_window.showView(id);
-                                        if (pages != nullptr) {
-                                            const_cast<QTabWidget*>(pages)->setCurrentIndex(page);
-                                        }
-                                    } });
+                m_shots.push_back(
+                    { QStringLiteral("%1/%2%3-%4.png").arg(m_folder, id, part, theme), theme, [this, id, page, pages] {
+                         m_window.showView(id);
+                         if (pages != nullptr) {
+                             const_cast<QTabWidget*>(pages)->setCurrentIndex(page);
+                         }
+                     } });
             }
         }
     }
@@ -94,7 +94,8 @@ void Screenshots::next()
             [file, image = m_window.grab().toImage()](const JobContext&) -> Result<bool> {
                 return image.save(file) ? Result<bool>(true) : fail(Errc::IoFailed, "cannot write", file.toStdString());
             },
-            this, [this](Result<bool> saved) {
+            this,
+            [this](Result<bool> saved) {
                 if (!saved) {
                     Q_EMIT finished(static_cast<int>(m_done), QString::fromStdString(saved.error().describe()));
                     return;

@@ -51,8 +51,8 @@ void SessionStore::begin()
         }
         const QStringList words = QString::fromUtf8(other.readAll()).split(QLatin1Char(' '));
         const std::int64_t pid = words.value(0).toLongLong();
-        const bool alive = pid > 0 && data::processStartTicks(pid) > 0
-            && data::processStartTicks(pid) == words.value(1).toLongLong();
+        const bool alive =
+            pid > 0 && data::processStartTicks(pid) > 0 && data::processStartTicks(pid) == words.value(1).toLongLong();
         if (!alive) {
             m_endedBadly = true;
             break;

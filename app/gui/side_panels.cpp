@@ -37,14 +37,16 @@ void addJson(QTreeWidgetItem* parent, const Json& value)
             auto* group = addRow(parent, toQString(key), QString());
             addJson(group, item);
         } else {
-            addRow(parent, toQString(key), item.is_string() ? toQString(item.get<std::string>()) : toQString(item.dump()));
+            addRow(parent, toQString(key),
+                   item.is_string() ? toQString(item.get<std::string>()) : toQString(item.dump()));
         }
     }
 }
 
 } // namespace
 
-WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent) : QTreeWidget(parent), m_workspace(workspace)
+WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
+    : QTreeWidget(parent), m_workspace(workspace)
 {
     setHeaderHidden(true);
     setAccessibleName(tr("Open items"));
@@ -125,8 +127,10 @@ void WorkspaceTree::showMenu(const QPoint& at)
     auto* menu = new QMenu(this);
     menu->setAttribute(Qt::WA_DeleteOnClose);
     menu->addAction(tr("Copy path"), this, [path] { QApplication::clipboard()->setText(path); });
-    menu->addAction(tr("Copy as command"), this,
-                    [path] { QApplication::clipboard()->setText(bridge::shellLine({ QStringLiteral("rankwise"), QStringLiteral("inspect"), path })); });
+    menu->addAction(tr("Copy as command"), this, [path] {
+        QApplication::clipboard()->setText(
+            bridge::shellLine({ QStringLiteral("rankwise"), QStringLiteral("inspect"), path }));
+    });
     menu->addSeparator();
     menu->addAction(tr("Close"), this, [this, path] { m_workspace.closeItem(path); });
     menu->popup(viewport()->mapToGlobal(at));
@@ -200,7 +204,8 @@ void Inspector::refill()
         item->setFirstColumnSpanned(true);
         return;
     }
-    const std::function<void(QTreeWidgetItem*, const QString&)> unfold = [&](QTreeWidgetItem* item, const QString& path) {
+    const std::function<void(QTreeWidgetItem*, const QString&)> unfold = [&](QTreeWidgetItem* item,
+                                                                             const QString& path) {
         const QString own = path + QLatin1Char('/') + item->text(0);
         item->setExpanded(!folded.contains(own) && !(first && path.count(QLatin1Char('/')) > 0));
         for (int i = 0; i < item->childCount(); ++i) {

@@ -28,10 +28,12 @@ std::string stateFileName(const io::ProcessorPipeline& pipeline, std::size_t ste
     return fmt::format("{}_step_{}_{}.safetensors", pipeline.name, step, pipeline.steps[step].registryName);
 }
 
+/// A folder with a tokenizer, or a file of one by its name: a checkpoint may name its configuration file instead.
 bool holdsTokenizer(const fs::path& path)
 {
     std::error_code ignored;
-    return fs::is_regular_file(path, ignored) || fs::exists(path / "tokenizer.json", ignored)
+    const bool named = path.extension() == ".model" || path.filename().string().starts_with("tokenizer");
+    return (named && fs::is_regular_file(path, ignored)) || fs::exists(path / "tokenizer.json", ignored)
         || fs::exists(path / "tokenizer.model", ignored);
 }
 
