@@ -3,7 +3,11 @@
 #include "backend/base/file.h"
 #include "backend/base/resources.h"
 #include "backend/data/run_directory.h"
+#include "backend/io/policy_config.h"
+#include "backend/io/tokenizer.h"
+#include "backend/models/processor.h"
 #include "backend/tensor/tensor_file.h"
+#include "backend/train/dataset_source.h"
 #include "backend/train/trainer.h"
 
 #include "golden_cases.h"
@@ -41,6 +45,16 @@ void expectSameCheckpoint(const std::filesystem::path& a, const std::filesystem:
         }
     }
     EXPECT_EQ(readJsonFile(a / "trainer.json").value(), readJsonFile(b / "trainer.json").value());
+}
+
+/// Configuration and tokenizer of the nano policy, and nothing else.
+void copyPolicyWithoutWeights(const std::filesystem::path& folder)
+{
+    const std::filesystem::path nano = resourcePath("nano").value();
+    for (const char* file : { "config.json", "vlm_config.json" }) {
+        std::filesystem::copy_file(nano / file, folder / file);
+    }
+    std::filesystem::copy(nano / "tokenizer", folder / "tokenizer");
 }
 
 TEST(Run, everyMethodTrainsAndSaves)
@@ -131,6 +145,9 @@ TEST(Run, redChecksStopItWithTheRemedy)
     config.dataset.path += "_none";
     refused(config, Errc::FileNotFound, "_none");
     config = wholeConfig(4);
+    const TemporaryFolder bare;
+    copyPolicyWithoutWeights(bare.path());
+    config.policy.path = bare.path().string();
     config.dataset.statistics = "checkpoint";
     refused(config, Errc::FieldInvalid, "dataset.statistics");
     config = wholeConfig(4);
@@ -149,6 +166,42 @@ TEST(Run, redChecksStopItWithTheRemedy)
     config.preflight.overfitSteps = 3;
     config.optimizer.lr = 1e-12;
     refused(config, Errc::DataInvalid, "learning rate");
+}
+
+/// A checkpoint whose statistics are in other units than the dataset: its processor is made as if it were in degrees.
+TEST(Run, otherUnitsAreRefusedOrNoted)
+{
+    const TemporaryFolder folder;
+    copyPolicyWithoutWeights(folder.path());
+    TrainConfig config = wholeConfig(4);
+    config.policy.path = folder.path().string();
+    std::vector<Warning> warnings;
+    const auto policy = io::readPolicyConfig(folder.path(), warnings).value();
+    const auto reader = data::DatasetReader::open(config.dataset.path, {}, warnings).value();
+    const auto mapping = mapDataset(reader->info(), policy, config.dataset.rename).value();
+    models::Statistics statistics = datasetStatistics(*reader, mapping, {}).value();
+    for (const double factor : { 1.0, 57.29578 }) {
+        models::Statistics scaled = statistics;
+        for (auto& [feature, values] : scaled) {
+            for (auto& [name, value] : values) {
+                value = value.mul(factor);
+            }
+        }
+        const auto processor = models::PolicyProcessor::create(
+            policy, scaled, io::Tokenizer::load(folder.path() / "tokenizer", warnings).value());
+        ASSERT_TRUE(processor) << processor.error().describe();
+        ASSERT_TRUE(processor->save(folder.path()));
+        for (const char* whose : { "checkpoint", "dataset" }) {
+            config.dataset.statistics = whose;
+            const auto report = checkRun(config, {});
+            ASSERT_TRUE(report) << report.error().describe();
+            const bool wrong = factor != 1.0;
+            EXPECT_EQ(report->passed(), !wrong || std::string_view(whose) == "dataset") << report->text();
+            EXPECT_EQ(report->text().find("radians in the dataset, degrees in the checkpoint") != std::string::npos,
+                      wrong)
+                << report->text();
+        }
+    }
 }
 
 TEST(Run, overfitCheckLeavesNoTrace)
