@@ -64,7 +64,8 @@ train::RunObserver printingObserver(double secondsBetweenLines)
 {
     struct State {
         std::chrono::steady_clock::time_point printed {};
-        std::string title;
+        std::chrono::steady_clock::time_point ranksPrinted {};
+        std::int64_t total = -1;
     };
     const auto state = std::make_shared<State>();
     train::RunObserver observer;
@@ -72,14 +73,19 @@ train::RunObserver printingObserver(double secondsBetweenLines)
     observer.message = [](const std::string& text) { fmt::print(stderr, "{}\n", text); };
     observer.step = [state, secondsBetweenLines](const train::StepRecord& record) {
         const auto now = std::chrono::steady_clock::now();
+        state->total = record.total;
         if (record.step == 1 || record.step == record.total
             || std::chrono::duration<double>(now - state->printed).count() >= secondsBetweenLines) {
             state->printed = now;
             fmt::print(stderr, "{}\n", stepLine(record));
         }
     };
-    observer.digest = [](std::int64_t step, const std::vector<adapters::LayerDigest>& layers) {
-        if (!layers.empty()) {
+    observer.digest = [state, secondsBetweenLines](std::int64_t step, const std::vector<adapters::LayerDigest>& layers) {
+        const auto now = std::chrono::steady_clock::now();
+        const bool due = step == 0 || step == state->total
+            || std::chrono::duration<double>(now - state->ranksPrinted).count() >= secondsBetweenLines;
+        if (!layers.empty() && due) {
+            state->ranksPrinted = now;
             fmt::print(stderr, "  active rank at step {}, mean of each layer (of {}):\n{}", step, layers.front().capacity,
                        rankLines(layers));
         }
