@@ -375,7 +375,8 @@ OrderedJson adapterConfigJson(const AdapterConfig& config)
         fields["init_lora_weights"] = OrderedJson::parse(config.initLoraWeights);
         fields["target_parameters"] = nullableList(config.targetParameters);
         fields["layers_to_transform"] = nullableList(config.layersToTransform);
-        fields["layers_pattern"] = nullableList(config.layersPattern);
+        fields["layers_pattern"] = config.layersPattern.size() == 1 ? OrderedJson(config.layersPattern.front())
+                                                                    : nullableList(config.layersPattern);
         fields["rank_pattern"] = patternJson(config.rankPattern); // the order decides which key wins
         fields["alpha_pattern"] = patternJson(config.alphaPattern);
     }

@@ -325,7 +325,7 @@ void scanRepo(HubRepo& repo, const JobContext& job)
     }
     for (const auto& [name, commit] : refs) {
         const auto revision = std::find_if(repo.revisions.begin(), repo.revisions.end(),
-                                           [&](const HubRevision& r) { return r.commit == commit; });
+                                           [&wanted = commit](const HubRevision& r) { return r.commit == wanted; });
         if (revision == repo.revisions.end()) {
             repo.problems.push_back("ref \"" + name + "\" names " + commit + ", which has no snapshot");
         } else {
