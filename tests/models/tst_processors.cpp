@@ -217,7 +217,7 @@ void runOpenVlaImages(const fs::path& folder)
 at::Tensor tensorOf(const Json& json)
 {
     if (!json.is_array()) {
-        return at::tensor(json.get<double>(), at::TensorOptions(at::kFloat));
+        return at::full({}, json.get<double>(), at::TensorOptions(at::kFloat));
     }
     std::vector<at::Tensor> parts;
     for (const Json& part : json) {
@@ -516,7 +516,7 @@ template <class T> void expectError(const Result<T>& result, Errc code)
 
 TEST(Images, resizeLikeTorch)
 {
-    at::manualSeed(1);
+    at::manual_seed(1);
     for (const auto& [height, width, targetHeight, targetWidth] :
          { std::array { 7, 11, 16, 16 }, std::array { 33, 20, 16, 24 }, std::array { 5, 5, 30, 30 },
            std::array { 50, 64, 50, 64 } }) {
