@@ -132,6 +132,10 @@ MainWindow::MainWindow(const Options& options)
     if (options.restore) {
         restoreSession();
     }
+    for (const QString& path : options.follow) {
+        m_workspace.addItem({ bridge::ItemKind::Run, QFileInfo(path).absoluteFilePath(), tr("followed") });
+        showView(QStringLiteral("train"));
+    }
     for (const QString& path : options.open) {
         m_workspace.openPath(path);
     }

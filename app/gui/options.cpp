@@ -22,6 +22,9 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
           QStringLiteral("default") },
         { QStringLiteral("open"), QStringLiteral("Open a run, dataset, checkpoint or adapter; may repeat."),
           QStringLiteral("path") },
+        { QStringLiteral("follow"),
+          QStringLiteral("Follow this run directory, which need not be there yet; may repeat."),
+          QStringLiteral("path") },
         { QStringLiteral("do"), QStringLiteral("Run an action by its id after the start; may repeat."),
           QStringLiteral("action") },
         { QStringLiteral("screenshot"), QStringLiteral("Render every view into this folder and end."),
@@ -46,6 +49,7 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
     Options options;
     options.session = parser.value(QStringLiteral("session"));
     options.open = parser.values(QStringLiteral("open")) + parser.positionalArguments();
+    options.follow = parser.values(QStringLiteral("follow"));
     options.actions = parser.values(QStringLiteral("do"));
     options.screenshots = parser.value(QStringLiteral("screenshot"));
     options.settingsFile = parser.value(QStringLiteral("settings"));

@@ -13,6 +13,7 @@ namespace rankwise::gui {
 struct Options {
     QString session = QStringLiteral("default");
     QStringList open;     ///< Paths to open.
+    QStringList follow;   ///< Run directories to follow that need not be there yet.
     QStringList actions;  ///< Commands to run after start, by id.
     QString screenshots;  ///< Folder; the window renders every view there and ends.
     QStringList themes;   ///< For screenshots, or the first one for this window.

@@ -26,7 +26,9 @@ std::string safetensors(const std::map<std::string, std::vector<double>>& tensor
     for (const auto& [name, values] : tensors) {
         const std::size_t begin = body.size();
         body.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
-        header[name] = { { "dtype", "F64" }, { "shape", { values.size() } }, { "data_offsets", { begin, body.size() } } };
+        header[name] = { { "dtype", "F64" },
+                         { "shape", { values.size() } },
+                         { "data_offsets", { begin, body.size() } } };
     }
     std::string text = header.dump();
     text.append((8 - text.size() % 8) % 8, ' ');
@@ -87,7 +89,8 @@ void RunWriter::raw(std::string_view text)
 void RunWriter::start(std::int64_t resumedFrom)
 {
     raw(fmt::format("{{\"event\":\"start\",\"step\":0,\"time\":{:.3f},\"pid\":{},\"resumed_from\":{}}}\n",
-                    data::unixSeconds(), ::getpid(), resumedFrom < 0 ? std::string("null") : std::to_string(resumedFrom)));
+                    data::unixSeconds(), ::getpid(),
+                    resumedFrom < 0 ? std::string("null") : std::to_string(resumedFrom)));
 }
 
 void RunWriter::layerTable()
@@ -100,19 +103,21 @@ void RunWriter::layerTable()
                            { "depth", i % third / 4 },
                            { "capacity", m_shape.capacity } });
     }
-    const Json event { { "event", "layer_table" }, { "step", 0 }, { "time", data::unixSeconds() }, { "table", 0 },
-                       { "layers", layers } };
+    const Json event {
+        { "event", "layer_table" }, { "step", 0 }, { "time", data::unixSeconds() }, { "table", 0 }, { "layers", layers }
+    };
     raw(event.dump() + "\n");
 }
 
 void RunWriter::step(int step, double loss)
 {
-    raw(fmt::format("{{\"event\":\"step\",\"step\":{},\"time\":{:.3f},\"loss\":{:.6g},\"aux\":{{\"spectral\":{:.6g},"
-                    "\"balance\":0.01,\"z\":0.002}},\"total\":{:.6g},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"clipped\":false,"
-                    "\"samples_per_s\":{:.4g},\"load_s\":0.004,\"compute_s\":0.05}}\n",
-                    step, data::unixSeconds(), loss, 0.1 * loss, 1.1 * loss,
-                    1e-4 * 0.5 * (1 + std::cos(3.14159 * step / std::max(1, m_shape.steps))),
-                    1 + 0.5 * std::sin(step * 0.3), 140 + 10 * std::sin(step * 0.7)));
+    raw(fmt::format(
+        "{{\"event\":\"step\",\"step\":{},\"time\":{:.3f},\"loss\":{:.6g},\"aux\":{{\"spectral\":{:.6g},"
+        "\"balance\":0.01,\"z\":0.002}},\"total\":{:.6g},\"lr\":{:.6g},\"grad_norm\":{:.6g},\"clipped\":false,"
+        "\"samples_per_s\":{:.4g},\"load_s\":0.004,\"compute_s\":0.05}}\n",
+        step, data::unixSeconds(), loss, 0.1 * loss, 1.1 * loss,
+        1e-4 * 0.5 * (1 + std::cos(3.14159 * step / std::max(1, m_shape.steps))), 1 + 0.5 * std::sin(step * 0.3),
+        140 + 10 * std::sin(step * 0.7)));
 }
 
 void RunWriter::digest(int step, double eta)
@@ -133,9 +138,9 @@ void RunWriter::digest(int step, double eta)
         const double a = 0.25 + 0.15 * std::sin(i * 0.9 + step * 0.05);
         shares.push_back({ a, 0.5 - a, 0.3, 0.2 });
     }
-    const Json event { { "event", "digest" }, { "step", step }, { "time", data::unixSeconds() }, { "table", 0 },
-                       { "rank", rank }, { "quantiles", quantiles }, { "energy", energy }, { "tokens", tokens },
-                       { "shares", shares } };
+    const Json event { { "event", "digest" }, { "step", step },     { "time", data::unixSeconds() },
+                       { "table", 0 },        { "rank", rank },     { "quantiles", quantiles },
+                       { "energy", energy },  { "tokens", tokens }, { "shares", shares } };
     raw(event.dump() + "\n");
 }
 
@@ -167,8 +172,8 @@ void RunWriter::snapshot(int step, double eta)
         tensors[prefix + "gates"] = { 0.4 * tokens, 0.3 * tokens, 0.2 * tokens, 0.1 * tokens };
     }
     (void)writeFileAtomically(data::RunPaths { m_folder }.snapshot(step), safetensors(tensors));
-    raw(fmt::format("{{\"event\":\"snapshot\",\"step\":{},\"time\":{:.3f},\"path\":\"snapshots/{}.safetensors\"}}\n", step,
-                    data::unixSeconds(), data::stepName(step)));
+    raw(fmt::format("{{\"event\":\"snapshot\",\"step\":{},\"time\":{:.3f},\"path\":\"snapshots/{}.safetensors\"}}\n",
+                    step, data::unixSeconds(), data::stepName(step)));
 }
 
 void RunWriter::set(int step, const std::string& name, double value)
@@ -235,9 +240,15 @@ void ScriptedWorker::work(const std::stop_token& stop)
         for (const data::ControlRequest& request : requests ? *requests : std::vector<data::ControlRequest>()) {
             data::ControlAnswer answer { .accepted = true, .message = {}, .step = step, .time = data::unixSeconds() };
             switch (request.action) {
-            case data::ControlAction::Pause: paused = true; break;
-            case data::ControlAction::Resume: paused = false; break;
-            case data::ControlAction::Snapshot: writer.snapshot(step, m_eta); break;
+            case data::ControlAction::Pause:
+                paused = true;
+                break;
+            case data::ControlAction::Resume:
+                paused = false;
+                break;
+            case data::ControlAction::Snapshot:
+                writer.snapshot(step, m_eta);
+                break;
             case data::ControlAction::Set:
                 m_eta = request.value;
                 writer.set(step, request.name, request.value);

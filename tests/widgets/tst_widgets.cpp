@@ -7,8 +7,10 @@
 #include "tests/widgets/run_fixture.h"
 #include "widgets/bridge/column_model.h"
 #include "widgets/bridge/config_form.h"
+#include "widgets/bridge/dataset_session.h"
 #include "widgets/bridge/jobs_model.h"
 #include "widgets/bridge/log_model.h"
+#include "widgets/bridge/practice_arm.h"
 #include "widgets/bridge/recognition.h"
 #include "widgets/bridge/run_control.h"
 #include "widgets/bridge/run_tail.h"
@@ -25,6 +27,10 @@
 #include "widgets/common/shortcut_sheet.h"
 #include "widgets/common/vtk_view.h"
 #include "widgets/common/watched_application.h"
+#include "widgets/datasets/datasets_view.h"
+#include "widgets/robot/joint_bars.h"
+#include "widgets/robot/robot_view.h"
+#include "widgets/robot/scene_view.h"
 #include "widgets/train/compose_panel.h"
 #include "widgets/train/rank_panel.h"
 #include "widgets/train/score_panel.h"
@@ -33,6 +39,7 @@
 #include <QAbstractItemModelTester>
 #include <QClipboard>
 #include <QDir>
+#include <QDirIterator>
 #include <QDoubleSpinBox>
 #include <QElapsedTimer>
 #include <QFrame>
@@ -43,16 +50,16 @@
 #include <QProcess>
 #include <QSignalSpy>
 #include <QSlider>
-#include <QTabWidget>
 #include <QTableView>
+#include <QTabWidget>
 #include <QTemporaryDir>
 #include <QTest>
 #include <QUndoStack>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <numeric>
-#include <fstream>
 #include <set>
 
 using namespace rankwise;
@@ -136,6 +143,7 @@ private Q_SLOTS:
 
     // the window
     void windowFollowsRunAndEta();
+    void followsRunThatComesLater();
     void windowsWatchTheSameRun();
     void killedWorkerIsTold();
     void killedWindowLeavesRunAlive();
@@ -150,6 +158,10 @@ private Q_SLOTS:
     void dropOpensItems();
     void badPathIsTold();
     void themesApply();
+    void practiceArmRunsInRealTime();
+    void robotViewShowsExpertAndHolds();
+    void datasetPlays();
+    void brokenDatasetIsTold();
     void screenshotsAreNotEmpty();
     void openingLongRunIsFast();
     void guiThreadStaysResponsive();
@@ -174,7 +186,8 @@ void TestWidgets::jobDeliversResultInGuiThread()
     std::optional<int> result;
     QThread* at = nullptr;
     bridge::Job* job = runner.start<int>(
-        QStringLiteral("add"), [](const JobContext&) -> Result<int> { return 40 + 2; }, &receiver, [&](Result<int> r) {
+        QStringLiteral("add"), [](const JobContext&) -> Result<int> { return 40 + 2; }, &receiver,
+        [&](Result<int> r) {
             result = *r;
             at = QThread::currentThread();
         });
@@ -217,8 +230,8 @@ void TestWidgets::jobExceptionBecomesInternalError()
     QObject receiver;
     std::optional<Error> error;
     runner.start<int>(
-        QStringLiteral("throws"), [](const JobContext&) -> Result<int> { throw std::runtime_error("deep inside"); }, &receiver,
-        [&](Result<int> r) { error = r.error(); });
+        QStringLiteral("throws"), [](const JobContext&) -> Result<int> { throw std::runtime_error("deep inside"); },
+        &receiver, [&](Result<int> r) { error = r.error(); });
     QTRY_VERIFY_WITH_TIMEOUT(error.has_value(), kPatience);
     QCOMPARE(error->code, Errc::Internal);
     QCOMPARE(error->message, std::string("deep inside"));
@@ -475,7 +488,8 @@ void TestWidgets::recognizesItems_data()
     QTest::newRow("run") << QStringLiteral("run") << static_cast<int>(bridge::ItemKind::Run);
     QTest::newRow("file in a run") << QStringLiteral("run/events.jsonl") << static_cast<int>(bridge::ItemKind::Run);
     QTest::newRow("dataset") << QStringLiteral("data") << static_cast<int>(bridge::ItemKind::Dataset);
-    QTest::newRow("file in a dataset") << QStringLiteral("data/meta/info.json") << static_cast<int>(bridge::ItemKind::Dataset);
+    QTest::newRow("file in a dataset") << QStringLiteral("data/meta/info.json")
+                                       << static_cast<int>(bridge::ItemKind::Dataset);
     QTest::newRow("adapter") << QStringLiteral("adapter") << static_cast<int>(bridge::ItemKind::Adapter);
     QTest::newRow("checkpoint") << QStringLiteral("policy") << static_cast<int>(bridge::ItemKind::Checkpoint);
     QTest::newRow("empty folder") << QStringLiteral("empty") << -1;
@@ -494,7 +508,8 @@ void TestWidgets::recognizesItems()
         out.write(text);
     };
     RunWriter(toPath(root.filePath(QStringLiteral("run"))), {}).whole();
-    write(QStringLiteral("data/meta/info.json"), R"({"codebase_version":"v3.0","total_episodes":3,"total_frames":90,"fps":10})");
+    write(QStringLiteral("data/meta/info.json"),
+          R"({"codebase_version":"v3.0","total_episodes":3,"total_frames":90,"fps":10})");
     write(QStringLiteral("adapter/adapter_config.json"), R"({"peft_type":"LORA","r":8})");
     write(QStringLiteral("policy/config.json"), R"({"type":"smolvla"})");
     write(QStringLiteral("policy/model.safetensors"), "");
@@ -573,10 +588,19 @@ void TestWidgets::commandKeysAreRebindable()
     bridge::CommandRegistry registry;
     int ran = 0;
     bool enabled = false;
-    registry.add({ .id = QStringLiteral("a"), .category = {}, .text = QStringLiteral("A"), .key = QStringLiteral("F2"),
-                   .help = {}, .run = [&] { ++ran; }, .enabled = [&] { return enabled; } });
-    registry.add({ .id = QStringLiteral("b"), .category = {}, .text = QStringLiteral("B"), .key = QStringLiteral("F3"),
-                   .help = {}, .run = [] { } });
+    registry.add({ .id = QStringLiteral("a"),
+                   .category = {},
+                   .text = QStringLiteral("A"),
+                   .key = QStringLiteral("F2"),
+                   .help = {},
+                   .run = [&] { ++ran; },
+                   .enabled = [&] { return enabled; } });
+    registry.add({ .id = QStringLiteral("b"),
+                   .category = {},
+                   .text = QStringLiteral("B"),
+                   .key = QStringLiteral("F3"),
+                   .help = {},
+                   .run = [] {} });
     QVERIFY(!registry.trigger(QStringLiteral("a")));
     enabled = true;
     QVERIFY(registry.trigger(QStringLiteral("a")));
@@ -623,7 +647,7 @@ void TestWidgets::modelsKeepTheirContract()
             waitFor(context.stop, std::chrono::seconds(20));
             return fail(Errc::Cancelled, "stopped");
         },
-        &receiver, [](Result<int>) { });
+        &receiver, [](Result<int>) {});
     QCOMPARE(jobs.rowCount(), 2);
     QCOMPARE(jobs.activeCount(), 2 - 1 + (workspace.currentRun()->active() ? 1 : 0));
     QSignalSpy finished(job, &bridge::Job::finished);
@@ -650,7 +674,8 @@ void TestWidgets::fuzzySearchRanks()
     QVERIFY(!fuzzyScore(QStringLiteral("xyz"), QStringLiteral("Pause run")).has_value());
     QVERIFY(*fuzzyScore(QStringLiteral("pause"), QStringLiteral("Pause run"))
             > *fuzzyScore(QStringLiteral("pause"), QStringLiteral("A pause that refreshes")) - 1);
-    QVERIFY(*fuzzyScore(QStringLiteral("run"), QStringLiteral("Stop run")) > *fuzzyScore(QStringLiteral("run"), QStringLiteral("prune")));
+    QVERIFY(*fuzzyScore(QStringLiteral("run"), QStringLiteral("Stop run"))
+            > *fuzzyScore(QStringLiteral("run"), QStringLiteral("prune")));
     QVERIFY(fuzzyScore(QStringLiteral("qproj3"), QStringLiteral("layers.q_proj.3")).has_value());
 }
 
@@ -778,19 +803,23 @@ std::vector<std::unique_ptr<common::Chart>> sampleCharts()
     for (int i = 0; i < 200; ++i) {
         series->append(i, std::exp(-i * 0.02));
     }
-    auto line = std::make_unique<common::LineChart>(QStringLiteral("Loss"), QStringLiteral("step"), QStringLiteral("loss"));
+    auto line =
+        std::make_unique<common::LineChart>(QStringLiteral("Loss"), QStringLiteral("step"), QStringLiteral("loss"));
     line->setCurves({ { QStringLiteral("task"), series, 0, false } });
     charts.push_back(std::move(line));
-    auto map = std::make_unique<common::HeatMap>(QStringLiteral("Rank map"), QStringLiteral("layer"), QStringLiteral("step"),
-                                                 QStringLiteral("rank"));
+    auto map = std::make_unique<common::HeatMap>(QStringLiteral("Rank map"), QStringLiteral("layer"),
+                                                 QStringLiteral("step"), QStringLiteral("rank"));
     map->reset({ { QStringLiteral("a"), QStringLiteral("x.a"), QStringLiteral("vision") },
                  { QStringLiteral("b"), QStringLiteral("x.b"), QStringLiteral("action") } },
                { 0, 10, 20 }, [](int r, int c) { return r * 3.0 + c; });
     charts.push_back(std::move(map));
     auto boxes = std::make_unique<common::BoxChart>(QStringLiteral("Active ranks"), QStringLiteral("rank"));
-    boxes->setPanels({ { QStringLiteral("Vision"), { { QStringLiteral("a"), QStringLiteral("x.a"), { 1, 2, 3, 4, 5 }, 3, 4, {} } } } }, 8);
+    boxes->setPanels({ { QStringLiteral("Vision"),
+                         { { QStringLiteral("a"), QStringLiteral("x.a"), { 1, 2, 3, 4, 5 }, 3, 4, {} } } } },
+                     8);
     charts.push_back(std::move(boxes));
-    auto bars = std::make_unique<common::BarChart>(QStringLiteral("Shares"), QStringLiteral("direction"), QStringLiteral("share"));
+    auto bars = std::make_unique<common::BarChart>(QStringLiteral("Shares"), QStringLiteral("direction"),
+                                                   QStringLiteral("share"));
     bars->setBars({}, {}, { { 0.5 }, { 0.3 }, { 0.2 } }, false);
     bars->setCut(1, QStringLiteral("kept"));
     charts.push_back(std::move(bars));
@@ -805,9 +834,11 @@ void TestWidgets::chartsExportEverywhere_data()
     QTest::addColumn<QString>("suffix");
     QTest::addColumn<QByteArray>("magic");
     for (int i = 0; i < 4; ++i) {
-        for (const auto& [suffix, magic] : std::vector<std::pair<QString, QByteArray>> {
-                 { QStringLiteral("svg"), "<?xml" }, { QStringLiteral("pdf"), "%PDF" },
-                 { QStringLiteral("png"), "\x89PNG" }, { QStringLiteral("csv"), "" } }) {
+        for (const auto& [suffix, magic] :
+             std::vector<std::pair<QString, QByteArray>> { { QStringLiteral("svg"), "<?xml" },
+                                                           { QStringLiteral("pdf"), "%PDF" },
+                                                           { QStringLiteral("png"), "\x89PNG" },
+                                                           { QStringLiteral("csv"), "" } }) {
             QTest::addRow("%d %s", i, qPrintable(suffix)) << i << suffix << magic;
         }
     }
@@ -870,10 +901,16 @@ void TestWidgets::openGlAndPainterShowTheSame()
         view.show();
         QVERIFY(QTest::qWaitForWindowExposed(&view));
         QTest::qWait(60);
-        const QImage gl = view.grab().toImage().convertToFormat(QImage::Format_RGB32).scaled(60, 32, Qt::IgnoreAspectRatio, Qt::SmoothTransformation);
+        const QImage gl = view.grab()
+                              .toImage()
+                              .convertToFormat(QImage::Format_RGB32)
+                              .scaled(60, 32, Qt::IgnoreAspectRatio, Qt::SmoothTransformation);
         common::ChartView::setSoftware(true);
         QTest::qWait(60);
-        const QImage painted = view.grab().toImage().convertToFormat(QImage::Format_RGB32).scaled(60, 32, Qt::IgnoreAspectRatio, Qt::SmoothTransformation);
+        const QImage painted = view.grab()
+                                   .toImage()
+                                   .convertToFormat(QImage::Format_RGB32)
+                                   .scaled(60, 32, Qt::IgnoreAspectRatio, Qt::SmoothTransformation);
         common::ChartView::setSoftware(false);
         double difference = 0;
         for (int y = 0; y < gl.height(); ++y) {
@@ -882,7 +919,8 @@ void TestWidgets::openGlAndPainterShowTheSame()
             }
         }
         difference /= gl.width() * gl.height();
-        QVERIFY2(difference < 6, qPrintable(QStringLiteral("%1: mean difference %2").arg(chart->title()).arg(difference)));
+        QVERIFY2(difference < 6,
+                 qPrintable(QStringLiteral("%1: mean difference %2").arg(chart->title()).arg(difference)));
     }
 }
 
@@ -939,6 +977,29 @@ void TestWidgets::windowFollowsRunAndEta()
     QVERIFY(window.commands().trigger(QStringLiteral("run.stop")));
     QTRY_COMPARE_WITH_TIMEOUT(run->stateText(), QStringLiteral("stopped"), kPatience);
     QVERIFY(!window.commands().isEnabled(QStringLiteral("run.stop")));
+}
+
+void TestWidgets::followsRunThatComesLater()
+{
+    QTemporaryDir folder;
+    const QString path = folder.filePath(QStringLiteral("later"));
+    const auto parsed = gui::parseOptions({ QStringLiteral("workbench"), QStringLiteral("--follow"), path });
+    gui::Options options = std::get<gui::Options>(parsed);
+    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
+    gui::MainWindow window(options);
+    window.show();
+    QVERIFY(window.workspace().currentRun() != nullptr);
+    QTRY_VERIFY_WITH_TIMEOUT(window.workspace().currentRun()->problem().contains(QStringLiteral("not complete yet")),
+                             kPatience);
+    RunWriter(toPath(path), {}).whole();
+    QTRY_COMPARE_WITH_TIMEOUT(window.workspace().currentRun()->record().steps.size(), std::size_t(100), kPatience);
+    QTRY_VERIFY_WITH_TIMEOUT(window.workspace().currentRun()->problem().isEmpty(), kPatience);
+    QVERIFY(std::holds_alternative<int>(
+        gui::parseOptions({ QStringLiteral("workbench"), QStringLiteral("--theme"), QStringLiteral("pink") })));
+    QVERIFY(std::holds_alternative<int>(
+        gui::parseOptions({ QStringLiteral("workbench"), QStringLiteral("--size"), QStringLiteral("9x9") })));
+    QVERIFY(std::holds_alternative<int>(
+        gui::parseOptions({ QStringLiteral("workbench"), QStringLiteral("--session"), QStringLiteral("../x") })));
 }
 
 void TestWidgets::windowsWatchTheSameRun()
@@ -1061,7 +1122,8 @@ void TestWidgets::scrubberMovesEverything()
     QCOMPARE(ranks.map().selectedColumn(), 2);
     QCOMPARE(ranks.boxes().table()->index(0, 2).data(Qt::EditRole).toDouble(),
              tests::scriptedRank(shape, 0, 2 * shape.digestEvery, shape.eta));
-    QCOMPARE(ranks.boxes().table()->index(0, 8).data(Qt::EditRole).toDouble(), tests::scriptedRank(shape, 0, 0, shape.eta));
+    QCOMPARE(ranks.boxes().table()->index(0, 8).data(Qt::EditRole).toDouble(),
+             tests::scriptedRank(shape, 0, 0, shape.eta));
     // The movie runs to its end and stops.
     slider->setValue(slider->maximum() - 2);
     ranks.togglePlay();
@@ -1135,7 +1197,8 @@ void TestWidgets::paletteFindsAndRuns()
     window.show();
     QVERIFY(QTest::qWaitForWindowExposed(&window));
     window.workspace().addItem({ bridge::ItemKind::Run, path, {} });
-    QTRY_COMPARE_WITH_TIMEOUT(window.workspace().currentRun()->record().layers().size(), std::size_t(shape.layers), kPatience);
+    QTRY_COMPARE_WITH_TIMEOUT(window.workspace().currentRun()->record().layers().size(), std::size_t(shape.layers),
+                              kPatience);
     window.commands().trigger(QStringLiteral("palette.open"));
     common::Palette& palette = window.palettePopup();
     QVERIFY(palette.isVisible());
@@ -1162,10 +1225,12 @@ void TestWidgets::everyCommandHasNameAndCommandLine()
     QVERIFY(window.commands().commands().size() > 25);
     for (const bridge::Command& command : window.commands().commands()) {
         QVERIFY2(!command.text.isEmpty() && !command.category.isEmpty(), qPrintable(command.id));
-        QVERIFY2(window.commands().commandLine(command.id).startsWith(QStringLiteral("rankwise ")), qPrintable(command.id));
+        QVERIFY2(window.commands().commandLine(command.id).startsWith(QStringLiteral("rankwise ")),
+                 qPrintable(command.id));
         const QString key = window.commands().key(command.id);
         if (!key.isEmpty()) {
-            QVERIFY2(!keys.contains(key), qPrintable(QStringLiteral("%1: %2 and %3").arg(key, command.id, keys.value(key))));
+            QVERIFY2(!keys.contains(key),
+                     qPrintable(QStringLiteral("%1: %2 and %3").arg(key, command.id, keys.value(key))));
             keys.insert(key, command.id);
         }
     }
@@ -1300,6 +1365,143 @@ void TestWidgets::themesApply()
     QVERIFY(zoomed > 1.4 * QApplication::font().pointSizeF());
 }
 
+void TestWidgets::practiceArmRunsInRealTime()
+{
+    bridge::PracticeArm arm(QStringLiteral("press_button"), 3, 0);
+    QSignalSpy connected(&arm, &bridge::ArmSource::connected);
+    QVERIFY(connected.wait(kPatience));
+    QVERIFY(arm.scene()->shapes.size() > 10);
+    QTRY_VERIFY_WITH_TIMEOUT(arm.latest() != nullptr, kPatience);
+    // Simulated time keeps up with the wall's.
+    const double simulated = arm.latest()->time;
+    QElapsedTimer watch;
+    watch.start();
+    QTest::qWait(1500);
+    const double ratio = (arm.latest()->time - simulated) / (static_cast<double>(watch.elapsed()) / 1000);
+    QVERIFY2(ratio > 0.6 && ratio < 1.1, qPrintable(QString::number(ratio)));
+    // Jogging goes where it is told, and stops at the limits.
+    auto target = arm.latest()->measured;
+    target[0] += 0.3;
+    arm.jog(target);
+    QTRY_VERIFY_WITH_TIMEOUT(std::abs(arm.latest()->measured[0] - target[0]) < 0.03, kPatience);
+    target[0] = 100;
+    arm.jog(target);
+    QTRY_COMPARE_WITH_TIMEOUT(arm.latest()->target[0], arm.scene()->limits[0][1], kPatience);
+    arm.hold();
+    QTRY_VERIFY_WITH_TIMEOUT(arm.latest()->mode == bridge::ArmMode::Hold, kPatience);
+    const double held = arm.latest()->target[0];
+    QTest::qWait(300);
+    QVERIFY(std::abs(arm.latest()->measured[0] - held) < 0.1);
+    // A recorded state is shown at once.
+    auto state = target;
+    state = arm.latest()->measured;
+    state[1] += 0.2;
+    arm.show(state);
+    QTRY_VERIFY_WITH_TIMEOUT(std::abs(arm.latest()->measured[1] - state[1]) < 1e-6, kPatience);
+    arm.resetScene(8);
+    QTRY_COMPARE_WITH_TIMEOUT(arm.latest()->seed, std::uint64_t(8), kPatience);
+
+    bridge::PracticeArm unknown(QStringLiteral("juggle"), 0, 0);
+    QSignalSpy failed(&unknown, &bridge::ArmSource::failed);
+    QVERIFY(failed.wait(kPatience));
+}
+
+void TestWidgets::robotViewShowsExpertAndHolds()
+{
+    QTemporaryDir folder;
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    QVERIFY(!window.commands().isEnabled(QStringLiteral("robot.hold")));
+    QVERIFY(window.commands().trigger(QStringLiteral("robot.connect")));
+    robot_view::RobotView* robot = window.robotView(true);
+    QTRY_VERIFY_WITH_TIMEOUT(robot->arm() != nullptr && robot->arm()->latest() != nullptr && !robot->joints().isEmpty(),
+                             kPatience);
+    QTest::qWait(300);
+    // The picture shows a lit scene, not a flat field.
+    QVERIFY(robot->scene().canvas() != nullptr);
+    const QImage picture = robot->scene().canvas()->picture(1);
+    QVERIFY2(colors(picture, 200) > 60, qPrintable(QString::number(colors(picture, 200))));
+    const QRgb background = picture.pixel(3, 3);
+    QCOMPARE(QColor(background), common::currentTheme().base);
+    const auto before = robot->arm()->latest()->measured;
+    QVERIFY(window.commands().trigger(QStringLiteral("robot.expert")));
+    QTRY_VERIFY_WITH_TIMEOUT(std::abs(robot->arm()->latest()->measured[1] - before[1]) > 0.02, kPatience);
+    QTest::keyClick(&window, Qt::Key_Space); // Hold
+    QTRY_VERIFY_WITH_TIMEOUT(robot->arm()->latest()->mode == bridge::ArmMode::Hold, kPatience);
+    QTRY_VERIFY_WITH_TIMEOUT(robot->stripText().contains(QStringLiteral("Hold")), kPatience);
+    const auto target = robot->arm()->latest()->target;
+    Q_EMIT robot->joints().jogged(0, target[0] + 0.2);
+    QTRY_VERIFY_WITH_TIMEOUT(robot->arm()->latest()->target[0] > target[0] + 0.1, kPatience);
+    robot->scene().showTable(true);
+    QVERIFY(robot->scene().table()->rowCount() > 10);
+    QVERIFY(window.commands().trigger(QStringLiteral("robot.expert")));
+    QTRY_VERIFY_WITH_TIMEOUT(robot->arm()->latest()->succeeded, 40'000);
+    QVERIFY(window.commands().trigger(QStringLiteral("robot.disconnect")));
+    QVERIFY(!robot->connected());
+}
+
+namespace {
+
+/// The smallest whole dataset of the golden set.
+QString goldenDataset()
+{
+    const QString root = qEnvironmentVariable("RANKWISE_GOLDEN_DIR", QStringLiteral(RANKWISE_TEST_DATA "/golden"));
+    QDirIterator folders(root + QStringLiteral("/datasets"), { QStringLiteral("info.json") }, QDir::Files,
+                         QDirIterator::Subdirectories);
+    QStringList found;
+    while (folders.hasNext()) {
+        const QString file = folders.next();
+        if (!file.contains(QStringLiteral("malformed"))) {
+            found << QFileInfo(file).dir().absolutePath().chopped(5);
+        }
+    }
+    found.sort();
+    return found.value(0);
+}
+
+} // namespace
+
+void TestWidgets::datasetPlays()
+{
+    const QString path = goldenDataset();
+    QVERIFY2(!path.isEmpty(), "no golden dataset");
+    QTemporaryDir folder;
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.showView(QStringLiteral("datasets"));
+    window.workspace().openPath(path);
+    datasets_view::DatasetsView* view = window.datasetsView();
+    QTRY_VERIFY_WITH_TIMEOUT(view->episodes().rowCount() > 0, kPatience);
+    const QAbstractItemModelTester tester(&view->episodes(), QAbstractItemModelTester::FailureReportingMode::QtTest);
+    QTRY_VERIFY_WITH_TIMEOUT(window.workspace().selection().episode >= 0, kPatience);
+    QVERIFY(!view->states().isEmpty());
+    const int last = view->episodes().rowCount() - 1;
+    view->table().selectRow(last);
+    QCOMPARE(window.workspace().selection().episode, view->episodes().index(last, 0).data().toLongLong());
+    const int shown = view->framesShown();
+    QVERIFY(window.commands().trigger(QStringLiteral("datasets.play")));
+    QVERIFY(window.workspace().clock().playing());
+    QTRY_VERIFY_WITH_TIMEOUT(view->framesShown() > shown, kPatience);
+    QTRY_VERIFY_WITH_TIMEOUT(!window.workspace().clock().playing(), 60'000);
+    QCOMPARE(window.workspace().clock().seconds(), window.workspace().clock().duration());
+}
+
+void TestWidgets::brokenDatasetIsTold()
+{
+    QTemporaryDir folder;
+    QDir(folder.path()).mkpath(QStringLiteral("data/meta"));
+    QFile info(folder.filePath(QStringLiteral("data/meta/info.json")));
+    QVERIFY(info.open(QIODevice::WriteOnly));
+    info.write(R"({"codebase_version":"v3.0","total_episodes":3,"total_frames":90,"fps":0,"features":{}})");
+    info.close();
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.showView(QStringLiteral("datasets"));
+    window.workspace().openPath(folder.filePath(QStringLiteral("data")));
+    QTRY_VERIFY_WITH_TIMEOUT(window.lastMessage().contains(QStringLiteral("cannot be used")), kPatience);
+    QCOMPARE(window.datasetsView()->episodes().rowCount(), 0);
+}
+
 void TestWidgets::screenshotsAreNotEmpty()
 {
     QTemporaryDir folder;
@@ -1310,7 +1512,8 @@ void TestWidgets::screenshotsAreNotEmpty()
     gui::MainWindow window(options);
     window.show();
     window.workspace().addItem({ bridge::ItemKind::Run, path, {} });
-    gui::Screenshots shots(window, options.screenshots, { QStringLiteral("dark"), QStringLiteral("light"), QStringLiteral("contrast") });
+    gui::Screenshots shots(window, options.screenshots,
+                           { QStringLiteral("dark"), QStringLiteral("light"), QStringLiteral("contrast") });
     QSignalSpy finished(&shots, &gui::Screenshots::finished);
     shots.start();
     QVERIFY(finished.wait(120'000));
@@ -1357,7 +1560,8 @@ void TestWidgets::guiThreadStaysResponsive()
     const auto& report = app->report();
     qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
           static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    QVERIFY2(report.worstSeconds < 0.100, qPrintable(report.worst));
+    QVERIFY2(report.worstWorkSeconds < 0.100,
+             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
 }
 
 int main(int argc, char** argv)

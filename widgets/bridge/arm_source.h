@@ -69,10 +69,10 @@ struct ArmSnapshot {
     QString instruction; ///< Of the scene.
     bool succeeded = false;
     std::uint64_t seed = 0;
-    double loopHz = 0;   ///< Effective rate of the loop over the last second.
+    double loopHz = 0; ///< Effective rate of the loop over the last second.
     std::uint64_t lateTicks = 0;
     double worstLateness = 0; ///< Seconds, since the start.
-    QString error;       ///< The loop ended with this.
+    QString error;            ///< The loop ended with this.
 };
 
 /// Thread: GUI; what is behind it has threads of its own.

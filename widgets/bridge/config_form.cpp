@@ -31,7 +31,8 @@ constexpr std::array kMethodOptions {
     MethodOption { "blocks", FormField::Kind::Integer, "4", 1, 4096, "lora_sp", "Blocks that the router weighs." },
     MethodOption { "eta", FormField::Kind::Real, "0.9", 0, 1, "lora_sp",
                    "Share of the score energy that the active directions of a token keep. Can change while training." },
-    MethodOption { "router_dropout", FormField::Kind::Real, "0.05", 0, 0.99, "lora_sp", "Dropout of the router's input." },
+    MethodOption { "router_dropout", FormField::Kind::Real, "0.05", 0, 0.99, "lora_sp",
+                   "Dropout of the router's input." },
 };
 
 bool isMethod(const FormField& field)
@@ -92,11 +93,14 @@ Result<Json> textToJson(const FormField& field, const QString& text)
         }
         return Json(number);
     }
-    case FormField::Kind::Boolean: return Json(text == QLatin1String("true"));
+    case FormField::Kind::Boolean:
+        return Json(text == QLatin1String("true"));
     case FormField::Kind::Json:
-        return text.trimmed().isEmpty() ? Result<Json>(Json()) : parseJson(text.toStdString(), field.name.toStdString());
+        return text.trimmed().isEmpty() ? Result<Json>(Json())
+                                        : parseJson(text.toStdString(), field.name.toStdString());
     case FormField::Kind::Text:
-    case FormField::Kind::Choice: return Json(text.toStdString());
+    case FormField::Kind::Choice:
+        return Json(text.toStdString());
     }
     return Json();
 }
@@ -132,12 +136,18 @@ const Json* valueAt(const Json& root, const QString& name)
 FormField::Kind kindOf(train::FieldKind kind)
 {
     switch (kind) {
-    case train::FieldKind::Integer: return FormField::Kind::Integer;
-    case train::FieldKind::Real: return FormField::Kind::Real;
-    case train::FieldKind::Boolean: return FormField::Kind::Boolean;
-    case train::FieldKind::Text: return FormField::Kind::Text;
-    case train::FieldKind::Choice: return FormField::Kind::Choice;
-    default: return FormField::Kind::Json;
+    case train::FieldKind::Integer:
+        return FormField::Kind::Integer;
+    case train::FieldKind::Real:
+        return FormField::Kind::Real;
+    case train::FieldKind::Boolean:
+        return FormField::Kind::Boolean;
+    case train::FieldKind::Text:
+        return FormField::Kind::Text;
+    case train::FieldKind::Choice:
+        return FormField::Kind::Choice;
+    default:
+        return FormField::Kind::Json;
     }
 }
 
@@ -160,8 +170,8 @@ void ConfigForm::addBackendFields()
         }
         FormField field;
         field.name = toQString(described.name);
-        field.group = field.name.contains(QLatin1Char('.')) ? field.name.section(QLatin1Char('.'), 0, 0)
-                                                           : QStringLiteral("run");
+        field.group =
+            field.name.contains(QLatin1Char('.')) ? field.name.section(QLatin1Char('.'), 0, 0) : QStringLiteral("run");
         field.label = labelOf(field.name);
         field.help = toQString(described.help);
         field.kind = kindOf(described.kind);
@@ -284,8 +294,8 @@ Result<Json> ConfigForm::config() const
     Json root = Json::object();
     Json method = Json::object();
     for (const FormField& field : m_fields) {
-        const bool always = field.name == QLatin1String("method.type")
-            || (isMethod(field) && field.kind != FormField::Kind::Json);
+        const bool always =
+            field.name == QLatin1String("method.type") || (isMethod(field) && field.kind != FormField::Kind::Json);
         if (!isActive(field) || (isDefault(field.name) && !always)) {
             continue;
         }

@@ -23,18 +23,29 @@ double element(const data::Column& column, std::size_t index)
         return static_cast<double>(value);
     };
     switch (column.type) {
-    case data::FeatureType::Float32: return as(float {});
-    case data::FeatureType::Float64: return as(double {});
-    case data::FeatureType::Int64: return as(std::int64_t {});
-    case data::FeatureType::UInt64: return as(std::uint64_t {});
-    case data::FeatureType::Int32: return as(std::int32_t {});
-    case data::FeatureType::UInt32: return as(std::uint32_t {});
-    case data::FeatureType::Int16: return as(std::int16_t {});
-    case data::FeatureType::UInt16: return as(std::uint16_t {});
-    case data::FeatureType::Int8: return as(std::int8_t {});
+    case data::FeatureType::Float32:
+        return as(float {});
+    case data::FeatureType::Float64:
+        return as(double {});
+    case data::FeatureType::Int64:
+        return as(std::int64_t {});
+    case data::FeatureType::UInt64:
+        return as(std::uint64_t {});
+    case data::FeatureType::Int32:
+        return as(std::int32_t {});
+    case data::FeatureType::UInt32:
+        return as(std::uint32_t {});
+    case data::FeatureType::Int16:
+        return as(std::int16_t {});
+    case data::FeatureType::UInt16:
+        return as(std::uint16_t {});
+    case data::FeatureType::Int8:
+        return as(std::int8_t {});
     case data::FeatureType::UInt8:
-    case data::FeatureType::Bool: return as(std::uint8_t {});
-    default: return 0;
+    case data::FeatureType::Bool:
+        return as(std::uint8_t {});
+    default:
+        return 0;
     }
 }
 
@@ -86,7 +97,8 @@ std::vector<std::vector<double>> episodeColumn(const data::DatasetReader& reader
     return rows;
 }
 
-EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeInfo& episode, const std::string& stateKey)
+EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeInfo& episode,
+                         const std::string& stateKey)
 {
     EpisodeQuality quality;
     const double fps = static_cast<double>(std::max<std::int64_t>(1, reader.info().fps));
@@ -119,7 +131,8 @@ EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeI
         std::nth_element(moving.begin(), middle, moving.end());
         for (std::size_t t = 0; t < steps.size(); ++t) {
             if (steps[t] > kJumpFactor * *middle) {
-                quality.firstJumpSeconds = quality.jumps == 0 ? static_cast<double>(t + 1) / fps : quality.firstJumpSeconds;
+                quality.firstJumpSeconds =
+                    quality.jumps == 0 ? static_cast<double>(t + 1) / fps : quality.firstJumpSeconds;
                 ++quality.jumps;
             }
         }
@@ -181,22 +194,28 @@ QString EpisodeModel::remarks(const EpisodeQuality& quality) const
 
 QVariant EpisodeModel::data(const QModelIndex& index, int role) const
 {
-    if (!checkIndex(index, CheckIndexOption::IndexIsValid) || (role != Qt::DisplayRole && role != Qt::ToolTipRole && role != Qt::EditRole)) {
+    if (!checkIndex(index, CheckIndexOption::IndexIsValid)
+        || (role != Qt::DisplayRole && role != Qt::ToolTipRole && role != Qt::EditRole)) {
         return {};
     }
     const auto i = static_cast<std::size_t>(index.row());
     const rankwise::data::EpisodeInfo& episode = m_dataset->reader->episodes()[i];
     const EpisodeQuality& quality = m_dataset->quality[i];
     switch (index.column()) {
-    case Number: return static_cast<qlonglong>(episode.index);
+    case Number:
+        return static_cast<qlonglong>(episode.index);
     case Seconds: {
         const double seconds = static_cast<double>(episode.length) / static_cast<double>(m_dataset->reader->info().fps);
         return role == Qt::EditRole ? QVariant(seconds) : QVariant(QString::number(seconds, 'f', 1));
     }
-    case Task: return episode.tasks.empty() ? QString() : toQString(episode.tasks.front());
-    case Success: return quality.success < 0 ? QString() : quality.success == 1 ? tr("✓ yes") : tr("✗ no");
-    case Remarks: return remarks(quality);
-    default: return {};
+    case Task:
+        return episode.tasks.empty() ? QString() : toQString(episode.tasks.front());
+    case Success:
+        return quality.success < 0 ? QString() : quality.success == 1 ? tr("✓ yes") : tr("✗ no");
+    case Remarks:
+        return remarks(quality);
+    default:
+        return {};
     }
 }
 
@@ -206,12 +225,18 @@ QVariant EpisodeModel::headerData(int section, Qt::Orientation orientation, int 
         return {};
     }
     switch (section) {
-    case Number: return tr("Episode");
-    case Seconds: return tr("Seconds");
-    case Task: return tr("Task");
-    case Success: return tr("Success");
-    case Remarks: return tr("Remarks");
-    default: return {};
+    case Number:
+        return tr("Episode");
+    case Seconds:
+        return tr("Seconds");
+    case Task:
+        return tr("Task");
+    case Success:
+        return tr("Success");
+    case Remarks:
+        return tr("Remarks");
+    default:
+        return {};
     }
 }
 

@@ -21,8 +21,8 @@ struct EpisodeQuality {
     double staticTailSeconds = 0; ///< Nothing moved at the end.
     int jumps = 0;                ///< Steps of the state above ten times the episode's typical step.
     double firstJumpSeconds = -1;
-    int unevenSteps = 0;          ///< Time stamps off the frame rate by more than a tenth of a frame.
-    int success = -1;             ///< 1 or 0 where the dataset says so, else -1.
+    int unevenSteps = 0; ///< Time stamps off the frame rate by more than a tenth of a frame.
+    int success = -1;    ///< 1 or 0 where the dataset says so, else -1.
 };
 
 /// A dataset as opened.

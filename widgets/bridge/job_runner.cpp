@@ -83,20 +83,20 @@ Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const J
     m_pool.start([this, weak, stop, body = std::move(body), deliver = std::move(deliver)]() mutable {
         auto last = std::chrono::steady_clock::time_point {};
         JobContext context { .stop = stop, .progress = [&](double fraction, std::string_view step) {
-            const auto now = std::chrono::steady_clock::now();
-            if (now - last < kProgressInterval) {
-                return;
-            }
-            last = now;
-            QMetaObject::invokeMethod(
-                this,
-                [weak, fraction, text = toQString(step)] {
-                    if (weak) {
-                        weak->setProgress(fraction, text);
-                    }
-                },
-                Qt::QueuedConnection);
-        } };
+                                const auto now = std::chrono::steady_clock::now();
+                                if (now - last < kProgressInterval) {
+                                    return;
+                                }
+                                last = now;
+                                QMetaObject::invokeMethod(
+                                    this,
+                                    [weak, fraction, text = toQString(step)] {
+                                        if (weak) {
+                                            weak->setProgress(fraction, text);
+                                        }
+                                    },
+                                    Qt::QueuedConnection);
+                            } };
         std::optional<Error> error = body(context);
         QMetaObject::invokeMethod(
             this,

@@ -13,7 +13,7 @@ namespace {
 constexpr int kMaxFinished = 50;
 /// Jobs shorter than this leave no row behind.
 constexpr double kShortJobSeconds = 0.3;
-}
+} // namespace
 
 JobsModel::JobsModel(Workspace& workspace, QObject* parent) : QAbstractTableModel(parent), m_workspace(workspace)
 {
@@ -53,27 +53,39 @@ QVariant JobsModel::data(const QModelIndex& index, int role) const
     }
     const Row& row = m_rows[index.row()];
     switch (role) {
-    case FractionRole: return row.fraction;
-    case CanPauseRole: return row.active && row.run;
-    case CanCancelRole: return row.active;
-    case PausedRole: return row.paused;
-    case RunPathRole: return row.run ? row.run->path() : QString();
-    case Qt::ToolTipRole: return row.state;
-    case Qt::DisplayRole: break;
-    default: return {};
+    case FractionRole:
+        return row.fraction;
+    case CanPauseRole:
+        return row.active && row.run;
+    case CanCancelRole:
+        return row.active;
+    case PausedRole:
+        return row.paused;
+    case RunPathRole:
+        return row.run ? row.run->path() : QString();
+    case Qt::ToolTipRole:
+        return row.state;
+    case Qt::DisplayRole:
+        break;
+    default:
+        return {};
     }
     switch (index.column()) {
-    case Title: return row.title;
+    case Title:
+        return row.title;
     case Progress: {
         const QString percent = QStringLiteral("%1 %").arg(100 * row.fraction, 0, 'f', 0);
         return row.step.isEmpty() ? percent : QStringLiteral("%1 · %2").arg(percent, row.step);
     }
-    case Rate: return row.rate > 0 ? tr("%1 steps/s").arg(numberText(row.rate)) : QString();
+    case Rate:
+        return row.rate > 0 ? tr("%1 steps/s").arg(numberText(row.rate)) : QString();
     case Remaining:
         return row.active ? (row.eta >= 0 ? tr("about %1").arg(durationText(row.eta)) : QStringLiteral("—"))
                           : durationText(row.elapsed);
-    case State: return row.state;
-    default: return {};
+    case State:
+        return row.state;
+    default:
+        return {};
     }
 }
 
@@ -83,12 +95,18 @@ QVariant JobsModel::headerData(int section, Qt::Orientation orientation, int rol
         return {};
     }
     switch (section) {
-    case Title: return tr("Job");
-    case Progress: return tr("Progress");
-    case Rate: return tr("Rate");
-    case Remaining: return tr("Remaining / took");
-    case State: return tr("State");
-    default: return {};
+    case Title:
+        return tr("Job");
+    case Progress:
+        return tr("Progress");
+    case Rate:
+        return tr("Rate");
+    case Remaining:
+        return tr("Remaining / took");
+    case State:
+        return tr("State");
+    default:
+        return {};
     }
 }
 
@@ -148,10 +166,18 @@ void JobsModel::refreshJob(Job* job)
     found->eta = job->etaSeconds();
     found->active = job->state() == Job::State::Running;
     switch (job->state()) {
-    case Job::State::Running: found->state = tr("running"); break;
-    case Job::State::Done: found->state = tr("done"); break;
-    case Job::State::Cancelled: found->state = tr("cancelled"); break;
-    case Job::State::Failed: found->state = tr("failed: %1").arg(job->failure()); break;
+    case Job::State::Running:
+        found->state = tr("running");
+        break;
+    case Job::State::Done:
+        found->state = tr("done");
+        break;
+    case Job::State::Cancelled:
+        found->state = tr("cancelled");
+        break;
+    case Job::State::Failed:
+        found->state = tr("failed: %1").arg(job->failure());
+        break;
     }
     if (!found->active) {
         found->job = nullptr;
@@ -177,8 +203,8 @@ void JobsModel::refreshRun(RunTail* run)
     const data::RunStatus& status = *run->record().status;
     found->active = status.active();
     found->paused = status.state == data::RunState::Paused;
-    found->state = run->stateText()
-        + (status.reason.empty() ? QString() : QStringLiteral(": ") + toQString(status.reason));
+    found->state =
+        run->stateText() + (status.reason.empty() ? QString() : QStringLiteral(": ") + toQString(status.reason));
     found->fraction = status.total > 0 ? static_cast<double>(status.step) / static_cast<double>(status.total) : 0;
     found->step = tr("step %1 of %2").arg(status.step).arg(status.total);
     found->eta = status.etaSeconds;

@@ -88,10 +88,14 @@ QVariant LogModel::data(const QModelIndex& index, int role) const
     case Time:
         return QDateTime::fromMSecsSinceEpoch(static_cast<qint64>(line.unixSeconds * 1000))
             .toString(QStringLiteral("HH:mm:ss.zzz"));
-    case Level: return levelName(line.level);
-    case Module: return toQString(line.module);
-    case Message: return toQString(line.message);
-    default: return {};
+    case Level:
+        return levelName(line.level);
+    case Module:
+        return toQString(line.module);
+    case Message:
+        return toQString(line.message);
+    default:
+        return {};
     }
 }
 
@@ -101,11 +105,16 @@ QVariant LogModel::headerData(int section, Qt::Orientation orientation, int role
         return {};
     }
     switch (section) {
-    case Time: return tr("Time");
-    case Level: return tr("Level");
-    case Module: return tr("Module");
-    case Message: return tr("Message");
-    default: return {};
+    case Time:
+        return tr("Time");
+    case Level:
+        return tr("Level");
+    case Module:
+        return tr("Module");
+    case Message:
+        return tr("Message");
+    default:
+        return {};
     }
 }
 

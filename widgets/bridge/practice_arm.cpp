@@ -44,12 +44,18 @@ using Command = std::variant<HoldCommand, ExpertCommand, JogCommand, ResetComman
 SceneShape::Kind kindOf(int type)
 {
     switch (type) {
-    case mjGEOM_SPHERE: return SceneShape::Kind::Sphere;
-    case mjGEOM_CAPSULE: return SceneShape::Kind::Capsule;
-    case mjGEOM_CYLINDER: return SceneShape::Kind::Cylinder;
-    case mjGEOM_ELLIPSOID: return SceneShape::Kind::Ellipsoid;
-    case mjGEOM_PLANE: return SceneShape::Kind::Plane;
-    default: return SceneShape::Kind::Box;
+    case mjGEOM_SPHERE:
+        return SceneShape::Kind::Sphere;
+    case mjGEOM_CAPSULE:
+        return SceneShape::Kind::Capsule;
+    case mjGEOM_CYLINDER:
+        return SceneShape::Kind::Cylinder;
+    case mjGEOM_ELLIPSOID:
+        return SceneShape::Kind::Ellipsoid;
+    case mjGEOM_PLANE:
+        return SceneShape::Kind::Plane;
+    default:
+        return SceneShape::Kind::Box;
     }
 }
 
@@ -370,11 +376,13 @@ PracticeArm::PracticeArm(const QString& task, std::uint64_t seed, int imageSize,
     : ArmSource(parent), m_shared(std::make_shared<Shared>())
 {
     m_thread = std::make_unique<WorkerThread>(
-        "practice-arm", [this, shared = m_shared, name = task.toStdString(), seed, imageSize](const std::stop_token& stop) {
+        "practice-arm",
+        [this, shared = m_shared, name = task.toStdString(), seed, imageSize](const std::stop_token& stop) {
             auto environment = sim::Environment::create(name);
             if (!environment) {
                 const QString reason = errorSentence(environment.error());
-                QMetaObject::invokeMethod(this, [this, reason] { Q_EMIT failed(reason); }, Qt::QueuedConnection);
+                QMetaObject::invokeMethod(
+                    this, [this, reason] { Q_EMIT failed(reason); }, Qt::QueuedConnection);
                 return;
             }
             (*environment)->reset(seed);

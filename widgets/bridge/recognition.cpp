@@ -36,9 +36,9 @@ std::string runDetail(const fs::path& folder)
     const auto method = run->find("method");
     const std::string type = method != run->end() && method->is_object() ? textAt(*method, "type") : std::string();
     const auto status = data::readRunStatus({ folder });
-    return status ? fmt::format("{} run, step {} of {}, {}", type, status->step, status->total,
-                                data::runStateName(status->state))
-                  : fmt::format("{} run", type);
+    return status
+        ? fmt::format("{} run, step {} of {}, {}", type, status->step, status->total, data::runStateName(status->state))
+        : fmt::format("{} run", type);
 }
 
 Result<Recognized> datasetAt(const fs::path& folder)

@@ -45,7 +45,8 @@ Result<qint64> startDetached(const QStringList& arguments, const QString& logFil
 {
     const QString program = commandProgram();
     if (program.isEmpty()) {
-        return fail(Errc::FileNotFound, "the rankwise program is not beside this one; build or install the whole project",
+        return fail(Errc::FileNotFound,
+                    "the rankwise program is not beside this one; build or install the whole project",
                     QCoreApplication::applicationDirPath().toStdString());
     }
     QProcess process;

@@ -60,8 +60,10 @@ std::optional<RunAlarm> stuckRanks(const RunRecord& record)
             }
         }
     }
-    return RunAlarm { RunAlarm::Kind::StuckRanks, last.step,
-                      say("No active rank moved over the last %1 digests: the selection does not adapt.").arg(kWindow) };
+    return RunAlarm {
+        RunAlarm::Kind::StuckRanks, last.step,
+        say("No active rank moved over the last %1 digests: the selection does not adapt.").arg(kWindow)
+    };
 }
 
 std::optional<RunAlarm> deadExpert(const RunRecord& record)
@@ -281,10 +283,14 @@ QString shortLayerName(const std::string& path)
 QString groupName(std::int64_t group)
 {
     switch (group) {
-    case 0: return QCoreApplication::translate("Groups", "vision");
-    case 1: return QCoreApplication::translate("Groups", "language");
-    case 2: return QCoreApplication::translate("Groups", "action");
-    default: return QCoreApplication::translate("Groups", "projection");
+    case 0:
+        return QCoreApplication::translate("Groups", "vision");
+    case 1:
+        return QCoreApplication::translate("Groups", "language");
+    case 2:
+        return QCoreApplication::translate("Groups", "action");
+    default:
+        return QCoreApplication::translate("Groups", "projection");
     }
 }
 

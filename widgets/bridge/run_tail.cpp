@@ -123,13 +123,14 @@ private:
     {
         std::size_t from = 0;
         for (std::size_t i = 0; i <= events.size(); ++i) {
-            const bool resume = i < events.size() && events[i].kind == "start" && events[i].fields.contains("resumed_from")
-                && events[i].fields["resumed_from"].is_number_integer();
+            const bool resume = i < events.size() && events[i].kind == "start"
+                && events[i].fields.contains("resumed_from") && events[i].fields["resumed_from"].is_number_integer();
             if (i < events.size() && !resume) {
                 continue;
             }
-            take({ events.begin() + static_cast<std::ptrdiff_t>(from), events.begin() + static_cast<std::ptrdiff_t>(i) },
-                 *updates.back());
+            take(
+                { events.begin() + static_cast<std::ptrdiff_t>(from), events.begin() + static_cast<std::ptrdiff_t>(i) },
+                *updates.back());
             from = i;
             if (resume) {
                 updates.push_back(std::make_shared<RunUpdate>());

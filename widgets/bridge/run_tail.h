@@ -26,9 +26,9 @@ struct RunUpdate {
     std::vector<DigestPtr> digests;
     std::map<std::int64_t, LayerTable> tables;
     std::vector<data::RunEvent> events;
-    std::shared_ptr<const Json> run;                                               ///< Null: as before.
-    std::optional<data::RunStatus> status;                                         ///< Nothing: as before.
-    std::optional<std::map<std::int64_t, std::filesystem::path>> snapshots;        ///< Nothing: as before.
+    std::shared_ptr<const Json> run;                                        ///< Null: as before.
+    std::optional<data::RunStatus> status;                                  ///< Nothing: as before.
+    std::optional<std::map<std::int64_t, std::filesystem::path>> snapshots; ///< Nothing: as before.
     std::optional<std::vector<data::CheckpointInfo>> checkpoints;
     std::uint64_t skippedLines = 0;
     std::uint64_t tornBytes = 0;

@@ -18,8 +18,8 @@ Settings::Settings(const QString& file, QObject* parent) : QObject(parent)
     if (file.isEmpty()) {
         const QString config = QStandardPaths::writableLocation(QStandardPaths::GenericConfigLocation);
         m_store = std::make_unique<QSettings>(config + QStringLiteral("/rankwise/workbench.ini"), QSettings::IniFormat);
-        m_dataFolder
-            = QStandardPaths::writableLocation(QStandardPaths::GenericDataLocation) + QStringLiteral("/rankwise");
+        m_dataFolder =
+            QStandardPaths::writableLocation(QStandardPaths::GenericDataLocation) + QStringLiteral("/rankwise");
     } else {
         m_store = std::make_unique<QSettings>(file, QSettings::IniFormat);
         m_dataFolder = QFileInfo(file).absolutePath();

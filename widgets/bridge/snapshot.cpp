@@ -41,13 +41,20 @@ std::vector<double> convertBrain(std::span<const std::byte> bytes)
 Result<std::vector<double>> values(io::Dtype dtype, std::span<const std::byte> bytes, const std::string& name)
 {
     switch (dtype) {
-    case io::Dtype::F64: return convert<double>(bytes);
-    case io::Dtype::F32: return convert<float>(bytes);
-    case io::Dtype::BF16: return convertBrain(bytes);
-    case io::Dtype::I64: return convert<std::int64_t>(bytes);
-    case io::Dtype::I32: return convert<std::int32_t>(bytes);
-    case io::Dtype::U8: return convert<std::uint8_t>(bytes);
-    default: return fail(Errc::Unsupported, "is stored in a type that is not shown", name);
+    case io::Dtype::F64:
+        return convert<double>(bytes);
+    case io::Dtype::F32:
+        return convert<float>(bytes);
+    case io::Dtype::BF16:
+        return convertBrain(bytes);
+    case io::Dtype::I64:
+        return convert<std::int64_t>(bytes);
+    case io::Dtype::I32:
+        return convert<std::int32_t>(bytes);
+    case io::Dtype::U8:
+        return convert<std::uint8_t>(bytes);
+    default:
+        return fail(Errc::Unsupported, "is stored in a type that is not shown", name);
     }
 }
 

@@ -15,23 +15,40 @@ QString sentenceFor(Errc code)
 {
     const auto say = [](const char* text) { return QCoreApplication::translate("Errors", text); };
     switch (code) {
-    case Errc::FileNotFound: return say("It is not there, or cannot be read.");
-    case Errc::FileTruncated: return say("The file ends too early; it was probably not written to its end.");
-    case Errc::DiskFull: return say("The disk is full. Everything written before is whole.");
-    case Errc::IoFailed: return say("The system refused to read or write.");
-    case Errc::Cancelled: return say("Stopped on request.");
-    case Errc::Unsupported: return say("This kind or version cannot be handled here.");
-    case Errc::PickleRefused: return say("This is a Python pickle; it is refused because opening one runs foreign code.");
-    case Errc::JsonInvalid: return say("The file is not valid JSON.");
-    case Errc::FieldMissing: return say("A field that is needed is missing.");
-    case Errc::FieldInvalid: return say("A field has a value that is not allowed.");
-    case Errc::AlreadyExists: return say("It exists already and is not replaced.");
-    case Errc::DeviceFailed: return say("A device or the display gave an error.");
-    case Errc::ChecksumMismatch: return say("The contents changed since they were written.");
-    case Errc::NotFinite: return say("There is a number that is not finite.");
-    case Errc::TooLarge: return say("A size is beyond the limit.");
-    case Errc::Internal: return say("This is a bug in Rankwise; please report it with the log. Your work is kept.");
-    default: return say("The contents are not what their format asks for.");
+    case Errc::FileNotFound:
+        return say("It is not there, or cannot be read.");
+    case Errc::FileTruncated:
+        return say("The file ends too early; it was probably not written to its end.");
+    case Errc::DiskFull:
+        return say("The disk is full. Everything written before is whole.");
+    case Errc::IoFailed:
+        return say("The system refused to read or write.");
+    case Errc::Cancelled:
+        return say("Stopped on request.");
+    case Errc::Unsupported:
+        return say("This kind or version cannot be handled here.");
+    case Errc::PickleRefused:
+        return say("This is a Python pickle; it is refused because opening one runs foreign code.");
+    case Errc::JsonInvalid:
+        return say("The file is not valid JSON.");
+    case Errc::FieldMissing:
+        return say("A field that is needed is missing.");
+    case Errc::FieldInvalid:
+        return say("A field has a value that is not allowed.");
+    case Errc::AlreadyExists:
+        return say("It exists already and is not replaced.");
+    case Errc::DeviceFailed:
+        return say("A device or the display gave an error.");
+    case Errc::ChecksumMismatch:
+        return say("The contents changed since they were written.");
+    case Errc::NotFinite:
+        return say("There is a number that is not finite.");
+    case Errc::TooLarge:
+        return say("A size is beyond the limit.");
+    case Errc::Internal:
+        return say("This is a bug in Rankwise; please report it with the log. Your work is kept.");
+    default:
+        return say("The contents are not what their format asks for.");
     }
 }
 
@@ -88,7 +105,7 @@ QString numberText(double value)
     }
     const double size = std::abs(value);
     QString text = size != 0 && (size < 1e-4 || size >= 1e6) ? QString::number(value, 'e', 2)
-                                                            : QString::number(value, 'g', size >= 1000 ? 6 : 4);
+                                                             : QString::number(value, 'g', size >= 1000 ? 6 : 4);
     if (text.startsWith(QLatin1Char('-'))) {
         text[0] = QChar(0x2212);
     }

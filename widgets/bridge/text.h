@@ -16,7 +16,10 @@ namespace rankwise::bridge {
 {
     return QString::fromUtf8(text.data(), static_cast<qsizetype>(text.size()));
 }
-[[nodiscard]] inline QString pathText(const std::filesystem::path& path) { return toQString(std::string_view(path.native())); }
+[[nodiscard]] inline QString pathText(const std::filesystem::path& path)
+{
+    return toQString(std::string_view(path.native()));
+}
 [[nodiscard]] inline std::filesystem::path toPath(const QString& text)
 {
     return std::filesystem::path(text.toStdString());

@@ -89,10 +89,7 @@ void ReplayClock::timerEvent(QTimerEvent* event)
     }
 }
 
-Workspace::Workspace(QObject* parent)
-    : QObject(parent), m_jobs(new JobRunner(this)), m_clock(new ReplayClock(this))
-{
-}
+Workspace::Workspace(QObject* parent) : QObject(parent), m_jobs(new JobRunner(this)), m_clock(new ReplayClock(this)) { }
 
 Workspace::~Workspace()
 {

@@ -16,7 +16,8 @@ BarChart::BarChart(QString title, QString xLabel, QString yLabel, QObject* paren
 {
 }
 
-void BarChart::setBars(QStringList names, QStringList partNames, std::vector<std::vector<double>> parts, bool horizontal)
+void BarChart::setBars(QStringList names, QStringList partNames, std::vector<std::vector<double>> parts,
+                       bool horizontal)
 {
     m_names = std::move(names);
     m_partNames = std::move(partNames);
@@ -107,8 +108,8 @@ void BarChart::paintStanding(PlotSurface& surface, const QRectF& area, const The
             if (m_cut && static_cast<double>(i) > *m_cut) {
                 color = theme.border; // What is cut off is grey and beyond the line.
             }
-            surface.fillRect(QRectF(QPointF(left + gap / 2, y.pixel(next)), QPointF(left + pitch - gap / 2, y.pixel(base))),
-                             color);
+            surface.fillRect(
+                QRectF(QPointF(left + gap / 2, y.pixel(next)), QPointF(left + pitch - gap / 2, y.pixel(base))), color);
             base = next;
         }
     }
@@ -119,8 +120,8 @@ void BarChart::paintStanding(PlotSurface& surface, const QRectF& area, const The
         surface.text({ rightSide ? px + 5 : px - 5, m_plot.top() + 3 }, m_cutWords, theme.text,
                      (rightSide ? Qt::AlignLeft : Qt::AlignRight) | Qt::AlignTop, 0.9);
     }
-    paintLegend(surface, { m_plot.right(), m_plot.top() - 3 }, m_plot.width() - surface.textSize(m_yLabel, 0.9).width() - 12,
-                theme);
+    paintLegend(surface, { m_plot.right(), m_plot.top() - 3 },
+                m_plot.width() - surface.textSize(m_yLabel, 0.9).width() - 12, theme);
 }
 
 void BarChart::paintLying(PlotSurface& surface, const QRectF& area, const Theme& theme)
@@ -143,7 +144,9 @@ void BarChart::paintLying(PlotSurface& surface, const QRectF& area, const Theme&
         widest = std::max(widest, height(i));
     }
     const bool shares = widest > 0.5 && widest < 1.0001;
-    const Axis x { .low = 0, .high = shares ? 1 : std::max(widest, 1e-12), .from = m_plot.left(), .to = m_plot.right() };
+    const Axis x {
+        .low = 0, .high = shares ? 1 : std::max(widest, 1e-12), .from = m_plot.left(), .to = m_plot.right()
+    };
     for (const double v : x.ticks(5)) {
         surface.line({ x.pixel(v), m_plot.top() }, { x.pixel(v), m_plot.bottom() }, theme.grid);
         if (x.pixel(v) < m_plot.right() - surface.textSize(m_yLabel, 0.85).width() - 20 || v == 0) {
@@ -171,7 +174,8 @@ void BarChart::paintLying(PlotSurface& surface, const QRectF& area, const Theme&
             surface.strokeRect({ m_plot.left(), top, m_plot.width(), std::max(2.0, pitch) }, theme.accent, 2);
         }
         if (names && static_cast<qsizetype>(i) < m_names.size()) {
-            surface.text({ m_plot.left() - 5, top + pitch / 2 }, surface.elided(m_names[static_cast<qsizetype>(i)], left, 0.85),
+            surface.text({ m_plot.left() - 5, top + pitch / 2 },
+                         surface.elided(m_names[static_cast<qsizetype>(i)], left, 0.85),
                          static_cast<int>(i) == m_selected ? theme.accent : theme.dimText,
                          Qt::AlignRight | Qt::AlignVCenter, 0.85);
         }
@@ -192,7 +196,8 @@ void BarChart::paintLegend(PlotSurface& surface, const QPointF& right, double ro
         }
         const double line = surface.textSize(m_partNames[j], 0.85).height();
         surface.text({ x, right.y() }, m_partNames[j], theme.text, Qt::AlignRight | Qt::AlignBottom, 0.85);
-        surface.fillRect({ x - width - 12, right.y() - line / 2 - 4, 8, 8 }, theme.seriesColor(static_cast<std::size_t>(j)));
+        surface.fillRect({ x - width - 12, right.y() - line / 2 - 4, 8, 8 },
+                         theme.seriesColor(static_cast<std::size_t>(j)));
         x -= width + 22;
     }
 }
@@ -202,8 +207,10 @@ int BarChart::barAt(const QPointF& at) const
     if (isEmpty() || !m_plot.contains(at)) {
         return -1;
     }
-    const double f = m_horizontal ? (at.y() - m_plot.top()) / m_plot.height() : (at.x() - m_plot.left()) / m_plot.width();
-    return std::clamp(static_cast<int>(f * static_cast<double>(m_parts.size())), 0, static_cast<int>(m_parts.size()) - 1);
+    const double f =
+        m_horizontal ? (at.y() - m_plot.top()) / m_plot.height() : (at.x() - m_plot.left()) / m_plot.width();
+    return std::clamp(static_cast<int>(f * static_cast<double>(m_parts.size())), 0,
+                      static_cast<int>(m_parts.size()) - 1);
 }
 
 void BarChart::paintReading(PlotSurface& surface, const QRectF& area, const Theme& theme) const
@@ -215,12 +222,13 @@ void BarChart::paintReading(PlotSurface& surface, const QRectF& area, const Them
     const auto& parts = m_parts[static_cast<std::size_t>(bar)];
     QStringList values;
     for (std::size_t j = 0; j < parts.size() && j < 6; ++j) {
-        const QString name = static_cast<qsizetype>(j) < m_partNames.size() ? m_partNames[static_cast<qsizetype>(j)] + QLatin1Char(' ')
-                                                                            : QString();
+        const QString name = static_cast<qsizetype>(j) < m_partNames.size()
+            ? m_partNames[static_cast<qsizetype>(j)] + QLatin1Char(' ')
+            : QString();
         values << name + numberText(parts[j]);
     }
     const QString text = QStringLiteral("%1: %2").arg(bar < m_names.size() ? m_names[bar] : QString::number(bar),
-                                                     values.join(QStringLiteral(", ")));
+                                                      values.join(QStringLiteral(", ")));
     const QSizeF size = surface.textSize(text, 0.9) + QSizeF(12, 6);
     QPointF corner = *m_pointer + QPointF(10, -size.height() - 4);
     corner.setX(std::clamp(corner.x(), area.left(), std::max(area.left(), area.right() - size.width())));

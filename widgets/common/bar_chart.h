@@ -26,7 +26,10 @@ public:
 
     void paint(PlotSurface& surface, const QRectF& area, const Theme& theme) override;
     [[nodiscard]] bool isEmpty() const override { return m_parts.empty(); }
-    [[nodiscard]] QString emptyText() const override { return m_emptyText.isEmpty() ? Chart::emptyText() : m_emptyText; }
+    [[nodiscard]] QString emptyText() const override
+    {
+        return m_emptyText.isEmpty() ? Chart::emptyText() : m_emptyText;
+    }
     [[nodiscard]] QString summary() const override;
     void hover(const QPointF& at) override;
     void leave() override;

@@ -33,11 +33,16 @@ void BoxChart::setPanels(std::vector<Panel> panels, double top)
                       const Panel& panel = m_panels[static_cast<std::size_t>(p)];
                       const Box& box = panel.boxes[static_cast<std::size_t>(b)];
                       switch (column) {
-                      case 0: return panel.title;
-                      case 1: return box.path;
-                      case 2: return box.mean;
-                      case 8: return box.reference ? QVariant(*box.reference) : QVariant();
-                      default: return box.quantiles[static_cast<std::size_t>(column - 3)];
+                      case 0:
+                          return panel.title;
+                      case 1:
+                          return box.path;
+                      case 2:
+                          return box.mean;
+                      case 8:
+                          return box.reference ? QVariant(*box.reference) : QVariant();
+                      default:
+                          return box.quantiles[static_cast<std::size_t>(column - 3)];
                       }
                   });
     Q_EMIT changed();
@@ -70,7 +75,7 @@ bool BoxChart::isEmpty() const
 
 QString BoxChart::emptyText() const
 {
-    return tr("This run has no per-layer ranks yet");
+    return tr("No per-layer ranks in this run");
 }
 
 QString BoxChart::summary() const
@@ -131,7 +136,8 @@ void BoxChart::paint(PlotSurface& surface, const QRectF& area, const Theme& them
         ++index;
     }
     if (const Box* box = m_pointer ? boxAt(*m_pointer) : nullptr) {
-        QStringList lines { box->name, tr("mean %1, median %2").arg(numberText(box->mean), numberText(box->quantiles[2])),
+        QStringList lines { box->name,
+                            tr("mean %1, median %2").arg(numberText(box->mean), numberText(box->quantiles[2])),
                             tr("from %1 to %2").arg(numberText(box->quantiles[0]), numberText(box->quantiles[4])) };
         if (box->reference) {
             lines << tr("%1: %2").arg(m_referenceName, numberText(*box->reference));
@@ -173,12 +179,13 @@ void BoxChart::paintPanel(PlotSurface& surface, const QRectF& area, const Panel&
     const Axis x { .low = -0.5, .high = count - 0.5, .from = plot.left(), .to = plot.right() };
     for (const double v : y.ticks(std::max(2, static_cast<int>(plot.height() / (2.4 * line))))) {
         surface.line({ plot.left(), y.pixel(v) }, { plot.right(), y.pixel(v) }, theme.grid, 1);
-        surface.text({ plot.left() - 5, y.pixel(v) }, numberText(v), theme.dimText, Qt::AlignRight | Qt::AlignVCenter, 0.9);
+        surface.text({ plot.left() - 5, y.pixel(v) }, numberText(v), theme.dimText, Qt::AlignRight | Qt::AlignVCenter,
+                     0.9);
     }
     surface.strokeRect(plot, theme.border);
     surface.text({ plot.left(), plot.top() - 3 },
-                 surface.elided(QStringLiteral("%1 · %2").arg(panel.title, m_valueTitle), plot.width(), 0.9), theme.text,
-                 Qt::AlignLeft | Qt::AlignBottom, 0.9);
+                 surface.elided(QStringLiteral("%1 · %2").arg(panel.title, m_valueTitle), plot.width(), 0.9),
+                 theme.text, Qt::AlignLeft | Qt::AlignBottom, 0.9);
     for (const auto& [value, name] : m_levels) {
         if (value > 0 && value < y.high) {
             const double py = y.pixel(value);
@@ -204,7 +211,8 @@ void BoxChart::paintPanel(PlotSurface& surface, const QRectF& area, const Panel&
         m_places.push_back({ { center - pitch / 2, plot.top(), pitch, plot.height() }, &box });
         const QString number = QString::number(i);
         const double width = surface.textSize(number, 0.8).width();
-        if (center - width / 2 >= free && center + width / 2 < plot.right() - surface.textSize(tr("layer"), 0.8).width() - 8) {
+        if (center - width / 2 >= free
+            && center + width / 2 < plot.right() - surface.textSize(tr("layer"), 0.8).width() - 8) {
             surface.text({ center, plot.bottom() + 3 }, number, theme.dimText, Qt::AlignHCenter | Qt::AlignTop, 0.8);
             free = center + width / 2 + 10;
         }
@@ -220,19 +228,21 @@ void BoxChart::paintBox(PlotSurface& surface, const Box& box, double center, dou
         // Step 0: a hollow box in grey behind, its mean as a short bar to both sides.
         if (box.referenceQuantiles) {
             const auto& r = *box.referenceQuantiles;
-            surface.strokeRect(QRectF(QPointF(center - half - 1, y.pixel(r[3])), QPointF(center + half + 1, y.pixel(r[1])))
-                                   .normalized(),
-                               theme.dimText);
+            surface.strokeRect(
+                QRectF(QPointF(center - half - 1, y.pixel(r[3])), QPointF(center + half + 1, y.pixel(r[1])))
+                    .normalized(),
+                theme.dimText);
         }
         const double py = y.pixel(*box.reference);
-        const std::array<QPointF, 4> diamond { QPointF(center, py - 4), QPointF(center + 4, py), QPointF(center, py + 4),
-                                               QPointF(center - 4, py) };
+        const std::array<QPointF, 4> diamond { QPointF(center, py - 4), QPointF(center + 4, py),
+                                               QPointF(center, py + 4), QPointF(center - 4, py) };
         surface.fillPolygon(diamond, theme.dimText);
     }
     surface.line({ center, y.pixel(q[0]) }, { center, y.pixel(q[4]) }, color, 1);
     QColor fill = color;
     fill.setAlphaF(0.35F);
-    const QRectF body = QRectF(QPointF(center - half, y.pixel(q[3])), QPointF(center + half, y.pixel(q[1]))).normalized();
+    const QRectF body =
+        QRectF(QPointF(center - half, y.pixel(q[3])), QPointF(center + half, y.pixel(q[1]))).normalized();
     surface.fillRect(body, fill);
     surface.strokeRect(body, color, 1);
     surface.line({ center - half, y.pixel(q[2]) }, { center + half, y.pixel(q[2]) }, theme.text, 2);

@@ -16,8 +16,8 @@ class BoxChart : public Chart {
 
 public:
     struct Box {
-        QString name;                     ///< Short, drawn below where it fits.
-        QString path;                     ///< Whole name.
+        QString name;                       ///< Short, drawn below where it fits.
+        QString path;                       ///< Whole name.
         std::array<double, 5> quantiles {}; ///< 0, 25, 50, 75, 100 %.
         double mean = 0;
         std::optional<double> reference; ///< Mean at step 0.

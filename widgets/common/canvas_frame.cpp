@@ -87,8 +87,10 @@ void CanvasFrame::showTable(bool on)
         m_view->horizontalHeader()->setDefaultSectionSize(120);
         m_view->verticalHeader()->setDefaultSectionSize(m_view->fontMetrics().height() + 6);
         m_view->setAccessibleName(tr("Numbers of %1").arg(title()));
-        connect(m_view, &QTableView::activated, this, [this](const QModelIndex& index) { Q_EMIT rowActivated(index.row()); });
-        connect(m_view, &QTableView::clicked, this, [this](const QModelIndex& index) { Q_EMIT rowActivated(index.row()); });
+        connect(m_view, &QTableView::activated, this,
+                [this](const QModelIndex& index) { Q_EMIT rowActivated(index.row()); });
+        connect(m_view, &QTableView::clicked, this,
+                [this](const QModelIndex& index) { Q_EMIT rowActivated(index.row()); });
         m_stack->addWidget(m_view);
     }
     if (on) {

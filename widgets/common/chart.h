@@ -42,10 +42,14 @@ public:
     virtual void wheel(const QPointF&, double steps) { (void)steps; }
     virtual void doubleClick(const QPointF&) { }
     /// A key that the view has focus for; true when used.
-    virtual bool key(int key) { (void)key; return false; }
+    virtual bool key(int key)
+    {
+        (void)key;
+        return false;
+    }
 
 Q_SIGNALS:
-    void changed();      ///< Draw again.
+    void changed(); ///< Draw again.
     void titleChanged();
 
 protected:

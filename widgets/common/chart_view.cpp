@@ -78,7 +78,8 @@ void ChartView::makeCanvas()
     if (!softwareCharts() && openGlWorks()) {
         m_gl = new ImGuiView(*m_chart);
         m_canvas = m_gl;
-        connect(m_gl, &ImGuiView::glFailed, this, [] { setSoftware(true); }, Qt::QueuedConnection);
+        connect(
+            m_gl, &ImGuiView::glFailed, this, [] { setSoftware(true); }, Qt::QueuedConnection);
     } else {
         m_canvas = new PaintedCanvas(*m_chart);
     }
@@ -113,7 +114,9 @@ bool ChartView::eventFilter(QObject* object, QEvent* event)
             m_chart->hover(at());
         }
         break;
-    case QEvent::Leave: m_chart->leave(); break;
+    case QEvent::Leave:
+        m_chart->leave();
+        break;
     case QEvent::MouseButtonPress:
         if (static_cast<QMouseEvent*>(event)->button() == Qt::LeftButton) {
             m_chart->press(at());
@@ -124,7 +127,9 @@ bool ChartView::eventFilter(QObject* object, QEvent* event)
             m_chart->release(at());
         }
         break;
-    case QEvent::MouseButtonDblClick: m_chart->doubleClick(at()); break;
+    case QEvent::MouseButtonDblClick:
+        m_chart->doubleClick(at());
+        break;
     case QEvent::Wheel: {
         const auto* wheel = static_cast<QWheelEvent*>(event);
         m_chart->wheel(wheel->position(), wheel->angleDelta().y() / 120.0);
@@ -138,7 +143,8 @@ bool ChartView::eventFilter(QObject* object, QEvent* event)
     case QEvent::FocusIn:
         m_canvas->setAccessibleDescription(m_chart->summary());
         break;
-    default: break;
+    default:
+        break;
     }
     return false;
 }

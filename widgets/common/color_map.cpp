@@ -43,9 +43,12 @@ QRgb mapColor(ColorMap map, double t)
 QString colorMapName(ColorMap map)
 {
     switch (map) {
-    case ColorMap::Viridis: return QStringLiteral("viridis");
-    case ColorMap::Cividis: return QStringLiteral("cividis");
-    case ColorMap::Diverging: return QStringLiteral("diverging");
+    case ColorMap::Viridis:
+        return QStringLiteral("viridis");
+    case ColorMap::Cividis:
+        return QStringLiteral("cividis");
+    case ColorMap::Diverging:
+        return QStringLiteral("diverging");
     }
     return {};
 }

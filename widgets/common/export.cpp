@@ -96,13 +96,15 @@ Result<void> exportPicture(const QString& file, const QString& title, const QSiz
         return fail(Errc::Unsupported, "pictures are written as .svg, .pdf or .png, numbers as .csv",
                     file.toStdString());
     }
-    return writeFileAtomically(bridge::toPath(file), std::string_view(bytes.constData(), static_cast<std::size_t>(bytes.size())));
+    return writeFileAtomically(bridge::toPath(file),
+                               std::string_view(bytes.constData(), static_cast<std::size_t>(bytes.size())));
 }
 
 QString exportFilters()
 {
-    return QCoreApplication::translate("Export", "SVG picture (*.svg);;PDF picture (*.pdf);;PNG picture (*.png);;"
-                                                 "Numbers as CSV (*.csv)");
+    return QCoreApplication::translate("Export",
+                                       "SVG picture (*.svg);;PDF picture (*.pdf);;PNG picture (*.png);;"
+                                       "Numbers as CSV (*.csv)");
 }
 
 } // namespace rankwise::common

@@ -34,9 +34,12 @@ void HeatMap::reset(std::vector<Row> rows, std::vector<double> columns, std::fun
                           return {};
                       }
                       switch (column) {
-                      case 0: return m_columns[static_cast<std::size_t>(c)];
-                      case 1: return m_rows[static_cast<std::size_t>(r)].path;
-                      default: return m_value(r, c);
+                      case 0:
+                          return m_columns[static_cast<std::size_t>(c)];
+                      case 1:
+                          return m_rows[static_cast<std::size_t>(r)].path;
+                      default:
+                          return m_value(r, c);
                       }
                   });
     Q_EMIT changed();
@@ -169,8 +172,8 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
     }
     surface.image(plot, m_image);
     surface.strokeRect(plot, theme.border);
-    surface.text({ plot.left(), plot.top() - 2 }, QStringLiteral("%1 × %2").arg(m_rowTitle, m_columnTitle), theme.dimText,
-                 Qt::AlignLeft | Qt::AlignBottom, 0.9);
+    surface.text({ plot.left(), plot.top() - 2 }, QStringLiteral("%1 × %2").arg(m_rowTitle, m_columnTitle),
+                 theme.dimText, Qt::AlignLeft | Qt::AlignBottom, 0.9);
     surface.text({ area.right() - 4, plot.top() - 2 }, m_valueTitle, theme.dimText, Qt::AlignRight | Qt::AlignBottom,
                  0.9);
     const double height = plot.height() / rowCount();
@@ -213,8 +216,8 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
                            theme.accent, 2);
     }
     if (m_column >= 0) {
-        surface.strokeRect({ plot.left() + width * m_column, plot.top(), std::max(2.0, width), plot.height() }, theme.text,
-                           2);
+        surface.strokeRect({ plot.left() + width * m_column, plot.top(), std::max(2.0, width), plot.height() },
+                           theme.text, 2);
     }
     if (m_hoverRow >= 0 && m_hoverColumn >= 0) {
         const QString text = QStringLiteral("%1, %2 %3: %4")
@@ -297,13 +300,26 @@ bool HeatMap::key(int key)
     int row = m_row;
     int column = m_column;
     switch (key) {
-    case Qt::Key_Up: row = std::max(0, row - 1); break;
-    case Qt::Key_Down: row = std::min(rowCount() - 1, row + 1); break;
-    case Qt::Key_Left: column = std::max(0, column - 1); break;
-    case Qt::Key_Right: column = std::min(columnCount() - 1, column + 1); break;
-    case Qt::Key_Home: column = 0; break;
-    case Qt::Key_End: column = columnCount() - 1; break;
-    default: return false;
+    case Qt::Key_Up:
+        row = std::max(0, row - 1);
+        break;
+    case Qt::Key_Down:
+        row = std::min(rowCount() - 1, row + 1);
+        break;
+    case Qt::Key_Left:
+        column = std::max(0, column - 1);
+        break;
+    case Qt::Key_Right:
+        column = std::min(columnCount() - 1, column + 1);
+        break;
+    case Qt::Key_Home:
+        column = 0;
+        break;
+    case Qt::Key_End:
+        column = columnCount() - 1;
+        break;
+    default:
+        return false;
     }
     if (row != m_row) {
         selectRow(row);

@@ -43,6 +43,11 @@ public:
 
     void paint(PlotSurface& surface, const QRectF& area, const Theme& theme) override;
     [[nodiscard]] bool isEmpty() const override { return m_rows.empty() || m_columns.empty(); }
+    void setEmptyText(const QString& text) { m_emptyText = text; }
+    [[nodiscard]] QString emptyText() const override
+    {
+        return m_emptyText.isEmpty() ? Chart::emptyText() : m_emptyText;
+    }
     [[nodiscard]] QString summary() const override;
     void hover(const QPointF& at) override;
     void leave() override;
@@ -59,7 +64,7 @@ private:
     void paintLegend(PlotSurface& surface, const QRectF& bar, const Theme& theme) const;
     void refreshImage();
 
-    QString m_rowTitle, m_columnTitle, m_valueTitle;
+    QString m_rowTitle, m_columnTitle, m_valueTitle, m_emptyText;
     std::vector<Row> m_rows;
     std::vector<double> m_columns;
     std::function<double(int, int)> m_value;

@@ -13,8 +13,8 @@
 #include <QOpenGLTexture>
 #include <QSurfaceFormat>
 
-#include <imgui.h>
 #include <backends/imgui_impl_opengl3.h>
+#include <imgui.h>
 
 #include <array>
 #include <map>
@@ -37,8 +37,9 @@ ImVec2 imPoint(const QPointF& point)
 /// Characters that charts use: Latin, Greek, punctuation, sub- and superscripts, arrows, operators, shapes.
 const ImWchar* glyphRanges()
 {
-    static constexpr std::array<ImWchar, 17> kRanges { 0x0020, 0x017f, 0x0370, 0x03ff, 0x2010, 0x2044, 0x2070, 0x209f,
-                                                       0x2190, 0x21ff, 0x2200, 0x22ff, 0x25a0, 0x25ff, 0x2713, 0x2717, 0 };
+    static constexpr std::array<ImWchar, 17> kRanges { 0x0020, 0x017f, 0x0370, 0x03ff, 0x2010, 0x2044,
+                                                       0x2070, 0x209f, 0x2190, 0x21ff, 0x2200, 0x22ff,
+                                                       0x25a0, 0x25ff, 0x2713, 0x2717, 0 };
     return kRanges.data();
 }
 
@@ -75,8 +76,8 @@ bool openGlWorks()
         const QSurfaceFormat got = context.format();
         const bool enough = current && got.version() >= qMakePair(3, 2);
         if (!enough) {
-            log::warn("gui", "OpenGL {}.{} is too old (3.2 is needed): charts are painted without it", got.majorVersion(),
-                      got.minorVersion());
+            log::warn("gui", "OpenGL {}.{} is too old (3.2 is needed): charts are painted without it",
+                      got.majorVersion(), got.minorVersion());
         }
         context.doneCurrent();
         return enough;
@@ -257,8 +258,8 @@ void ImGuiView::buildFonts()
         config.FontDataOwnedByAtlas = false;
         // ImGui counts the line's height, Qt the em square.
         io.Fonts->AddFontFromMemoryTTF(m_fontFile.data(), static_cast<int>(m_fontFile.size()),
-                                       static_cast<float>(QFontMetricsF(font()).height() * devicePixelRatioF()), &config,
-                                       glyphRanges());
+                                       static_cast<float>(QFontMetricsF(font()).height() * devicePixelRatioF()),
+                                       &config, glyphRanges());
     }
     io.FontGlobalScale = static_cast<float>(1.0 / devicePixelRatioF());
     ImGui_ImplOpenGL3_CreateFontsTexture();

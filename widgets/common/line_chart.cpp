@@ -174,8 +174,8 @@ void LineChart::paint(PlotSurface& surface, const QRectF& area, const Theme& the
         }
         const QColor& color = theme.seriesColor(curve->color);
         surface.text({ right, plot.top() - 3 }, curve->name, theme.text, Qt::AlignRight | Qt::AlignBottom, 0.9);
-        surface.line({ right - width - 18, plot.top() - 3 - line / 2 }, { right - width - 4, plot.top() - 3 - line / 2 },
-                     color, curve->faint ? 1 : 3);
+        surface.line({ right - width - 18, plot.top() - 3 - line / 2 },
+                     { right - width - 4, plot.top() - 3 - line / 2 }, color, curve->faint ? 1 : 3);
         right -= width + 28;
     }
     paintReading(surface, plot, m_x, theme);
@@ -316,14 +316,27 @@ bool LineChart::key(int key)
     const auto [low, high] = xRange();
     const double width = high - low;
     switch (key) {
-    case Qt::Key_Plus: setView(std::pair { low + width * 0.1, high - width * 0.1 }); return true;
-    case Qt::Key_Minus: setView(std::pair { low - width * 0.125, high + width * 0.125 }); return true;
-    case Qt::Key_Left: setView(std::pair { low - width * 0.1, high - width * 0.1 }); return true;
-    case Qt::Key_Right: setView(std::pair { low + width * 0.1, high + width * 0.1 }); return true;
+    case Qt::Key_Plus:
+        setView(std::pair { low + width * 0.1, high - width * 0.1 });
+        return true;
+    case Qt::Key_Minus:
+        setView(std::pair { low - width * 0.125, high + width * 0.125 });
+        return true;
+    case Qt::Key_Left:
+        setView(std::pair { low - width * 0.1, high - width * 0.1 });
+        return true;
+    case Qt::Key_Right:
+        setView(std::pair { low + width * 0.1, high + width * 0.1 });
+        return true;
     case Qt::Key_0:
-    case Qt::Key_Home: setView(std::nullopt); return true;
-    case Qt::Key_L: setLogarithmic(!m_logarithmic); return true;
-    default: return false;
+    case Qt::Key_Home:
+        setView(std::nullopt);
+        return true;
+    case Qt::Key_L:
+        setLogarithmic(!m_logarithmic);
+        return true;
+    default:
+        return false;
     }
 }
 

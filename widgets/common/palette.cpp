@@ -165,20 +165,34 @@ bool Palette::eventFilter(QObject* object, QEvent* event)
         const auto* key = static_cast<QKeyEvent*>(event);
         const int row = m_list->currentRow();
         switch (key->key()) {
-        case Qt::Key_Escape: hide(); parentWidget()->setFocus(); return true;
+        case Qt::Key_Escape:
+            hide();
+            parentWidget()->setFocus();
+            return true;
         case Qt::Key_Return:
-        case Qt::Key_Enter: runCurrent(); return true;
-        case Qt::Key_Down: m_list->setCurrentRow(std::min(row + 1, m_list->count() - 1)); return true;
-        case Qt::Key_Up: m_list->setCurrentRow(std::max(row - 1, 0)); return true;
-        case Qt::Key_PageDown: m_list->setCurrentRow(std::min(row + 10, m_list->count() - 1)); return true;
-        case Qt::Key_PageUp: m_list->setCurrentRow(std::max(row - 10, 0)); return true;
+        case Qt::Key_Enter:
+            runCurrent();
+            return true;
+        case Qt::Key_Down:
+            m_list->setCurrentRow(std::min(row + 1, m_list->count() - 1));
+            return true;
+        case Qt::Key_Up:
+            m_list->setCurrentRow(std::max(row - 1, 0));
+            return true;
+        case Qt::Key_PageDown:
+            m_list->setCurrentRow(std::min(row + 10, m_list->count() - 1));
+            return true;
+        case Qt::Key_PageUp:
+            m_list->setCurrentRow(std::max(row - 10, 0));
+            return true;
         case Qt::Key_C:
             if (key->modifiers() == Qt::ControlModifier && !m_input->hasSelectedText()) {
                 copyCurrent();
                 return true;
             }
             break;
-        default: break;
+        default:
+            break;
         }
     }
     return QFrame::eventFilter(object, event);

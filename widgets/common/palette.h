@@ -24,8 +24,8 @@ struct PaletteEntry {
     bool enabled = true;
 };
 
-/// Each word of `query` must be in `text`, at least as letters in this order; nothing otherwise. Higher is better: whole
-/// words and starts of words count more.
+/// Each word of `query` must be in `text`, at least as letters in this order; nothing otherwise. Higher is better:
+/// whole words and starts of words count more.
 [[nodiscard]] std::optional<int> fuzzyScore(const QString& query, const QString& text);
 
 /// Pops up over a window. Thread: GUI.

@@ -27,8 +27,7 @@ QString PlotSurface::elided(const QString& text, double width, double scale) con
         return text;
     }
     for (qsizetype keep = text.size() - 1; keep > 1; --keep) {
-        const QString shorter
-            = text.left(keep / 2) + QChar(0x2026) + text.right(keep - keep / 2);
+        const QString shorter = text.left(keep / 2) + QChar(0x2026) + text.right(keep - keep / 2);
         if (textSize(shorter, scale).width() <= width) {
             return shorter;
         }

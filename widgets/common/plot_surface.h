@@ -27,8 +27,7 @@ public:
     virtual void fillPolygon(std::span<const QPointF> points, const QColor& color) = 0;
     /// Text whose box is aligned to `anchor`: AlignLeft puts its left edge there, AlignBottom its lower edge, …
     virtual void text(const QPointF& anchor, const QString& text, const QColor& color, Qt::Alignment alignment,
-                      double scale = 1.0)
-        = 0;
+                      double scale = 1.0) = 0;
     [[nodiscard]] virtual QSizeF textSize(const QString& text, double scale = 1.0) const = 0;
     /// Pixels without smoothing: cells stay cells.
     virtual void image(const QRectF& rect, const QImage& image) = 0;

@@ -137,10 +137,11 @@ QString Theme::styleSheet() const
     sheet.replace(QStringLiteral("@warning"), warning.name());
     sheet.replace(QStringLiteral("@good"), good.name());
     if (name == QLatin1String("contrast")) {
-        sheet += QStringLiteral("QPushButton, QToolButton, QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox {"
-                                " border: 2px solid #ffffff; padding: 2px 6px; background: #000000; color: #ffffff; }"
-                                "QPushButton:focus, QToolButton:focus, QLineEdit:focus { border-color: #ffff00; }"
-                                "QPushButton:disabled, QToolButton:disabled { color: #a0a0a0; border-color: #a0a0a0; }");
+        sheet +=
+            QStringLiteral("QPushButton, QToolButton, QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox {"
+                           " border: 2px solid #ffffff; padding: 2px 6px; background: #000000; color: #ffffff; }"
+                           "QPushButton:focus, QToolButton:focus, QLineEdit:focus { border-color: #ffff00; }"
+                           "QPushButton:disabled, QToolButton:disabled { color: #a0a0a0; border-color: #a0a0a0; }");
     }
     return sheet;
 }

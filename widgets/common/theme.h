@@ -61,6 +61,9 @@ private:
 };
 
 /// The theme in force.
-[[nodiscard]] inline const Theme& currentTheme() { return ThemeSwitch::instance().theme(); }
+[[nodiscard]] inline const Theme& currentTheme()
+{
+    return ThemeSwitch::instance().theme();
+}
 
 } // namespace rankwise::common

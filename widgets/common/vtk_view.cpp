@@ -79,18 +79,29 @@ VtkView::VtkView(QWidget* parent) : QOpenGLWidget(parent), m_impl(std::make_uniq
     p.callback->SetCallback([](vtkObject*, unsigned long id, void* self, void* answer) {
         auto* view = static_cast<VtkView*>(self);
         switch (id) {
-        case vtkCommand::WindowMakeCurrentEvent: view->makeCurrent(); break;
+        case vtkCommand::WindowMakeCurrentEvent:
+            // QOpenGLWidget::makeCurrent() also binds its framebuffer, which must not happen while VTK draws into its
+            // own.
+            if (QOpenGLContext::currentContext() != view->context()) {
+                view->makeCurrent();
+            }
+            break;
         case vtkCommand::WindowIsCurrentEvent:
             *static_cast<bool*>(answer) = QOpenGLContext::currentContext() == view->context();
             break;
-        case vtkCommand::WindowSupportsOpenGLEvent: *static_cast<int*>(answer) = 1; break;
-        case vtkCommand::WindowIsDirectEvent: *static_cast<int*>(answer) = 1; break;
-        default: break;
+        case vtkCommand::WindowSupportsOpenGLEvent:
+            *static_cast<int*>(answer) = 1;
+            break;
+        case vtkCommand::WindowIsDirectEvent:
+            *static_cast<int*>(answer) = 1;
+            break;
+        default:
+            break;
         }
     });
-    for (const auto event : { vtkCommand::WindowMakeCurrentEvent, vtkCommand::WindowIsCurrentEvent,
-                              vtkCommand::WindowFrameEvent, vtkCommand::WindowSupportsOpenGLEvent,
-                              vtkCommand::WindowIsDirectEvent }) {
+    for (const auto event :
+         { vtkCommand::WindowMakeCurrentEvent, vtkCommand::WindowIsCurrentEvent, vtkCommand::WindowFrameEvent,
+           vtkCommand::WindowSupportsOpenGLEvent, vtkCommand::WindowIsDirectEvent }) {
         p.window->AddObserver(event, p.callback);
     }
     setFocusPolicy(Qt::StrongFocus);
@@ -293,12 +304,24 @@ void VtkView::keyPressEvent(QKeyEvent* event)
 {
     vtkCamera* camera = m_impl->renderer->GetActiveCamera();
     switch (event->key()) {
-    case Qt::Key_R: goHome(); return;
-    case Qt::Key_Left: camera->Azimuth(5); break;
-    case Qt::Key_Right: camera->Azimuth(-5); break;
-    case Qt::Key_Plus: camera->Dolly(1.1); break;
-    case Qt::Key_Minus: camera->Dolly(1 / 1.1); break;
-    default: QOpenGLWidget::keyPressEvent(event); return;
+    case Qt::Key_R:
+        goHome();
+        return;
+    case Qt::Key_Left:
+        camera->Azimuth(5);
+        break;
+    case Qt::Key_Right:
+        camera->Azimuth(-5);
+        break;
+    case Qt::Key_Plus:
+        camera->Dolly(1.1);
+        break;
+    case Qt::Key_Minus:
+        camera->Dolly(1 / 1.1);
+        break;
+    default:
+        QOpenGLWidget::keyPressEvent(event);
+        return;
     }
     update();
 }

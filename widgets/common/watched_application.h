@@ -3,6 +3,7 @@
 #pragma once
 
 #include <QApplication>
+#include <QEvent>
 #include <QString>
 
 #include <cstdint>
@@ -20,10 +21,13 @@ public:
     bool notify(QObject* receiver, QEvent* event) override;
 
     struct Report {
-        double worstSeconds = 0;
-        QString worst;             ///< "QPaintEvent of rankwise::common::ImGuiView"
+        double worstSeconds = 0;     ///< Of wall time.
+        QString worst;               ///< "UpdateRequest of rankwise::gui::MainWindow"
+        double worstWorkSeconds = 0; ///< As worstSeconds, but painting counts by its processor time in the GUI thread:
+                                     ///< a software renderer's threads compete with everything else that runs.
+        QString worstWork;
         std::uint64_t events = 0;
-        std::uint64_t slow = 0;    ///< Above kSlowSeconds.
+        std::uint64_t slow = 0; ///< Above kSlowSeconds.
     };
     static constexpr double kSlowSeconds = 0.016;
 
@@ -32,9 +36,10 @@ public:
 
 private:
     [[nodiscard]] double waitedSeconds() const;
+    void note(QEvent::Type type, const char* receiver, double wall, double cpu);
 
     Report m_report;
-    double m_inner = 0; ///< Seconds spent in events inside the present one.
+    double m_inner = 0;  ///< Seconds spent in events inside the present one.
     int m_schedule = -1; ///< /proc/thread-self/schedstat
 };
 

@@ -32,32 +32,37 @@ constexpr int kSampleEpisodes = 10;
 
 QStringList sampleArguments(const QString& folder)
 {
-    return { QStringLiteral("sim"),   QStringLiteral("record"), QStringLiteral("--task"), QStringLiteral("press_button"),
-             QStringLiteral("--episodes"), QString::number(kSampleEpisodes), QStringLiteral("--out"), folder };
+    return { QStringLiteral("sim"),        QStringLiteral("record"),
+             QStringLiteral("--task"),     QStringLiteral("press_button"),
+             QStringLiteral("--episodes"), QString::number(kSampleEpisodes),
+             QStringLiteral("--out"),      folder };
 }
 
 QString sampleFolder(const bridge::Settings& settings)
 {
     return QDir(settings.runsFolder())
-        .filePath(QStringLiteral("sample-press_button-") + QDateTime::currentDateTime().toString(QStringLiteral("yyyyMMdd-HHmmss")));
+        .filePath(QStringLiteral("sample-press_button-")
+                  + QDateTime::currentDateTime().toString(QStringLiteral("yyyyMMdd-HHmmss")));
 }
 
 } // namespace
 
-DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& settings, common::ActionBinder& actions, QWidget* parent)
+DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& settings, common::ActionBinder& actions,
+                           QWidget* parent)
     : QWidget(parent), m_workspace(workspace), m_settings(settings), m_model(new bridge::EpisodeModel(this)),
-      m_stack(new QStackedWidget), m_table(new QTableView), m_info(new QLabel), m_emptyText(new QLabel), m_tiles(new QHBoxLayout),
-      m_states(new common::LineChart(tr("State"), tr("seconds"), tr("rad, m"), this)),
-      m_actions(new common::LineChart(tr("Action"), tr("seconds"), tr("rad, m"), this)), m_slider(new QSlider(Qt::Horizontal)),
-      m_play(new QPushButton(tr("Play"))), m_time(new QLabel)
+      m_stack(new QStackedWidget), m_table(new QTableView), m_info(new QLabel), m_emptyText(new QLabel),
+      m_tiles(new QHBoxLayout), m_states(new common::LineChart(tr("State"), tr("seconds"), tr("rad, m"), this)),
+      m_actions(new common::LineChart(tr("Action"), tr("seconds"), tr("rad, m"), this)),
+      m_slider(new QSlider(Qt::Horizontal)), m_play(new QPushButton(tr("Play"))), m_time(new QLabel)
 {
     auto* empty = new QWidget;
     auto* emptyLayout = new QVBoxLayout(empty);
     auto* headline = new QLabel(tr("No dataset is open"));
     headline->setProperty("role", QStringLiteral("title"));
     headline->setAlignment(Qt::AlignCenter);
-    m_emptyText->setText(tr("Open a LeRobotDataset (v2.1 or v3.0), drop one here, or record a few episodes of the scripted "
-                            "expert on the practice arm."));
+    m_emptyText->setText(
+        tr("Open a LeRobotDataset (v2.1 or v3.0), drop one here, or record a few episodes of the scripted "
+           "expert on the practice arm."));
     m_emptyText->setAlignment(Qt::AlignCenter);
     m_emptyText->setWordWrap(true);
     auto* buttons = new QHBoxLayout;
@@ -80,10 +85,10 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     m_table->verticalHeader()->hide();
     m_table->verticalHeader()->setDefaultSectionSize(m_table->fontMetrics().height() + 6);
     m_table->horizontalHeader()->setStretchLastSection(true);
-    m_table->setColumnWidth(bridge::EpisodeModel::Number, 60);
-    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 60);
-    m_table->setColumnWidth(bridge::EpisodeModel::Task, 150);
-    m_table->setColumnWidth(bridge::EpisodeModel::Success, 60);
+    m_table->setColumnWidth(bridge::EpisodeModel::Number, 72);
+    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 76);
+    m_table->setColumnWidth(bridge::EpisodeModel::Task, 140);
+    m_table->setColumnWidth(bridge::EpisodeModel::Success, 76);
     auto* player = new QWidget;
     auto* playerLayout = new QVBoxLayout(player);
     playerLayout->setContentsMargins(0, 0, 0, 0);
@@ -105,6 +110,7 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     splitter->setStretchFactor(0, 1);
     splitter->setStretchFactor(1, 1);
     splitter->setChildrenCollapsible(false);
+    splitter->setSizes({ 440, 590 });
     auto* page = new QWidget;
     auto* pageLayout = new QVBoxLayout(page);
     pageLayout->setContentsMargins(6, 4, 6, 4);
@@ -126,7 +132,8 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     connect(&workspace, &bridge::Workspace::datasetSelected, this, &DatasetsView::openSelected);
     connect(&workspace, &bridge::Workspace::episodeSelected, this, &DatasetsView::showEpisode);
     connect(&clock, &bridge::ReplayClock::changed, this, &DatasetsView::showTime);
-    connect(&clock, &bridge::ReplayClock::playingChanged, this, [this](bool playing) { m_play->setText(playing ? tr("Pause") : tr("Play")); });
+    connect(&clock, &bridge::ReplayClock::playingChanged, this,
+            [this](bool playing) { m_play->setText(playing ? tr("Pause") : tr("Play")); });
     connect(m_play, &QPushButton::clicked, this, &DatasetsView::togglePlay);
     connect(m_slider, &QSlider::valueChanged, this, [this](int frame) {
         if (m_dataset) {
@@ -144,17 +151,27 @@ QStringList DatasetsView::commandIds()
     return { QStringLiteral("datasets.sample"), QStringLiteral("datasets.play") };
 }
 
-void DatasetsView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace& workspace, bridge::Settings& settings,
-                               std::function<DatasetsView*()> view)
+void DatasetsView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace& workspace,
+                               bridge::Settings& settings, std::function<DatasetsView*()> view)
 {
-    commands.add({ .id = QStringLiteral("datasets.sample"), .category = tr("Datasets"), .text = tr("Record sample episodes"),
-                   .key = {}, .help = tr("Ten episodes of the scripted expert on the practice arm, as a dataset"),
-                   .run = [view] { view()->recordSample(); }, .commandLine = [&settings] {
-                       return bridge::shellLine(QStringList { QStringLiteral("rankwise") } + sampleArguments(sampleFolder(settings)));
-                   } });
-    commands.add({ .id = QStringLiteral("datasets.play"), .category = tr("Datasets"), .text = tr("Play the episode"),
-                   .key = QStringLiteral("Ctrl+Space"), .help = tr("Cameras, curves and the arm follow one clock"),
-                   .run = [view] { view()->togglePlay(); }, .enabled = [&workspace] { return workspace.selection().episode >= 0; } });
+    commands.add({ .id = QStringLiteral("datasets.sample"),
+                   .category = tr("Datasets"),
+                   .text = tr("Record sample episodes"),
+                   .key = {},
+                   .help = tr("Ten episodes of the scripted expert on the practice arm, as a dataset"),
+                   .run = [view] { view()->recordSample(); },
+                   .commandLine =
+                       [&settings] {
+                           return bridge::shellLine(QStringList { QStringLiteral("rankwise") }
+                                                    + sampleArguments(sampleFolder(settings)));
+                       } });
+    commands.add({ .id = QStringLiteral("datasets.play"),
+                   .category = tr("Datasets"),
+                   .text = tr("Play the episode"),
+                   .key = QStringLiteral("Ctrl+Space"),
+                   .help = tr("Cameras, curves and the arm follow one clock"),
+                   .run = [view] { view()->togglePlay(); },
+                   .enabled = [&workspace] { return workspace.selection().episode >= 0; } });
 }
 
 void DatasetsView::recordSample()
@@ -287,7 +304,8 @@ void DatasetsView::showEpisode(qint64 number)
         m_table->selectRow(static_cast<int>(found - episodes.begin()));
     }
     const double fps = static_cast<double>(m_dataset->reader->info().fps);
-    const auto fill = [&](common::LineChart& chart, const std::string& key, const std::vector<std::vector<double>>& rows) {
+    const auto fill = [&](common::LineChart& chart, const std::string& key,
+                          const std::vector<std::vector<double>>& rows) {
         std::vector<common::LineChart::Curve> curves;
         const data::Feature* feature = m_dataset->reader->info().find(key);
         const std::size_t width = rows.empty() ? 0 : rows.front().size();
@@ -296,7 +314,8 @@ void DatasetsView::showEpisode(qint64 number)
             for (std::size_t t = 0; t < rows.size(); ++t) {
                 series->append(static_cast<double>(t) / fps, rows[t][k]);
             }
-            QString name = feature != nullptr && k < feature->names.size() ? bridge::toQString(feature->names[k]) : QString::number(k);
+            QString name = feature != nullptr && k < feature->names.size() ? bridge::toQString(feature->names[k])
+                                                                           : QString::number(k);
             name.remove(QStringLiteral(".pos"));
             name.replace(QStringLiteral("joint_"), QStringLiteral("J"));
             curves.push_back({ name, series, k, false });
@@ -331,7 +350,8 @@ void DatasetsView::showTime(double seconds)
         return;
     }
     const auto& episodes = m_dataset->reader->episodes();
-    const auto found = std::find_if(episodes.begin(), episodes.end(), [&](const auto& e) { return e.index == m_episode; });
+    const auto found =
+        std::find_if(episodes.begin(), episodes.end(), [&](const auto& e) { return e.index == m_episode; });
     if (found == episodes.end() || found->length == 0) {
         return;
     }
@@ -368,15 +388,18 @@ void DatasetsView::requestFrames(std::int64_t index)
             }
             return frames;
         },
-        this, [this](Result<Frames> frames) {
+        this,
+        [this](Result<Frames> frames) {
             m_decoding = false;
             if (frames) {
                 for (std::size_t i = 0; i < frames->images.size() && i < m_pictures.size(); ++i) {
                     const data::Image& image = *frames->images[i];
-                    const QImage::Format format = image.channels == 1 ? QImage::Format_Grayscale8 : QImage::Format_RGB888;
-                    const QImage picture(image.pixels.data(), image.width, image.height, image.channels * image.width, format);
-                    m_pictures[i]->setPixmap(
-                        QPixmap::fromImage(picture.scaled(kTilePixels * 2, kTilePixels, Qt::KeepAspectRatio, Qt::SmoothTransformation)));
+                    const QImage::Format format =
+                        image.channels == 1 ? QImage::Format_Grayscale8 : QImage::Format_RGB888;
+                    const QImage picture(image.pixels.data(), image.width, image.height, image.channels * image.width,
+                                         format);
+                    m_pictures[i]->setPixmap(QPixmap::fromImage(
+                        picture.scaled(kTilePixels * 2, kTilePixels, Qt::KeepAspectRatio, Qt::SmoothTransformation)));
                 }
                 ++m_framesShown;
             } else {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numbers>
 
 namespace rankwise::robot_view {
@@ -30,13 +31,14 @@ QString jointName(int joint)
 QString jointText(int joint, double value)
 {
     const bool angle = joint < static_cast<int>(bridge::kArmJoints);
-    return QStringLiteral("%1 %2").arg(shownValue(joint, value), 0, 'f', 1).arg(angle ? QStringLiteral("°") : QStringLiteral("mm"));
+    const double shown = std::round(shownValue(joint, value) * 10) / 10 + 0.0; // never "-0.0"
+    return QStringLiteral("%1 %2").arg(shown, 0, 'f', 1).arg(angle ? QStringLiteral("°") : QStringLiteral("mm"));
 }
 
 JointBars::JointBars(QObject* parent) : Chart(tr("Joints"), parent)
 {
-    m_table.reset({ tr("Joint"), tr("Measured (°, mm)"), tr("Commanded (°, mm)"), tr("Velocity (°/s, mm/s)"), tr("Torque (N·m)"),
-                    tr("Lowest"), tr("Highest") },
+    m_table.reset({ tr("Joint"), tr("Measured (°, mm)"), tr("Commanded (°, mm)"), tr("Velocity (°/s, mm/s)"),
+                    tr("Torque (N·m)"), tr("Lowest"), tr("Highest") },
                   kRows, [this](int row, int column) -> QVariant {
                       const auto j = static_cast<std::size_t>(row);
                       if (column == 0) {
@@ -46,12 +48,18 @@ JointBars::JointBars(QObject* parent) : Chart(tr("Joints"), parent)
                           return {};
                       }
                       switch (column) {
-                      case 1: return shownValue(row, m_snapshot->measured[j]);
-                      case 2: return shownValue(row, m_snapshot->target[j]);
-                      case 3: return shownValue(row, m_snapshot->velocity[j]);
-                      case 4: return j < bridge::kArmJoints ? QVariant(m_snapshot->torque[j]) : QVariant();
-                      case 5: return shownValue(row, m_scene->limits[j][0]);
-                      default: return shownValue(row, m_scene->limits[j][1]);
+                      case 1:
+                          return shownValue(row, m_snapshot->measured[j]);
+                      case 2:
+                          return shownValue(row, m_snapshot->target[j]);
+                      case 3:
+                          return shownValue(row, m_snapshot->velocity[j]);
+                      case 4:
+                          return j < bridge::kArmJoints ? QVariant(m_snapshot->torque[j]) : QVariant();
+                      case 5:
+                          return shownValue(row, m_scene->limits[j][0]);
+                      default:
+                          return shownValue(row, m_scene->limits[j][1]);
                       }
                   });
 }
@@ -99,7 +107,9 @@ void JointBars::paint(common::PlotSurface& surface, const QRectF& area, const co
         const double top = m_bars.top() + pitch * row;
         const double low = m_scene->limits[j][0];
         const double high = m_scene->limits[j][1];
-        const auto x = [&](double value) { return m_bars.left() + std::clamp((value - low) / (high - low), 0.0, 1.0) * m_bars.width(); };
+        const auto x = [&](double value) {
+            return m_bars.left() + std::clamp((value - low) / (high - low), 0.0, 1.0) * m_bars.width();
+        };
         const double barTop = top + pitch * 0.25;
         const double barHeight = std::min(pitch * 0.36, 14.0);
         surface.fillRect({ m_bars.left(), barTop, m_bars.width(), barHeight }, theme.grid);
@@ -112,20 +122,22 @@ void JointBars::paint(common::PlotSurface& surface, const QRectF& area, const co
         surface.fillRect({ now - 1.5, barTop - 2, 3, barHeight + 4 }, theme.text);
         // The command: a triangle below the bar.
         const double target = x(m_snapshot->target[j]);
-        const std::array<QPointF, 3> mark { QPointF(target, barTop + barHeight), QPointF(target + 5, barTop + barHeight + 7),
+        const std::array<QPointF, 3> mark { QPointF(target, barTop + barHeight),
+                                            QPointF(target + 5, barTop + barHeight + 7),
                                             QPointF(target - 5, barTop + barHeight + 7) };
         surface.fillPolygon(mark, theme.seriesColor(1));
         if (row == m_joint) {
             surface.strokeRect({ area.left() + 2, top + 1, area.width() - 4, pitch - 2 }, theme.accent, 1);
         }
-        surface.text({ m_bars.left() - 8, barTop + barHeight / 2 }, jointName(row), theme.text, Qt::AlignRight | Qt::AlignVCenter, 0.9);
+        surface.text({ m_bars.left() - 8, barTop + barHeight / 2 }, jointName(row), theme.text,
+                     Qt::AlignRight | Qt::AlignVCenter, 0.9);
         surface.text({ area.right() - 6, barTop + barHeight / 2 }, jointText(row, m_snapshot->measured[j]), theme.text,
                      Qt::AlignRight | Qt::AlignVCenter, 0.9);
         if (pitch > barHeight + line + 14 && row < static_cast<int>(bridge::kArmJoints)) {
             surface.text({ m_bars.left(), barTop + barHeight + 5 },
                          tr("%1 °/s · %2 N·m")
-                             .arg(m_snapshot->velocity[j] * kDegree, 0, 'f', 0)
-                             .arg(m_snapshot->torque[j], 0, 'f', 1),
+                             .arg(std::round(m_snapshot->velocity[j] * kDegree) + 0.0, 0, 'f', 0)
+                             .arg(std::round(m_snapshot->torque[j] * 10) / 10 + 0.0, 0, 'f', 1),
                          theme.dimText, Qt::AlignLeft | Qt::AlignTop, 0.8);
         }
     }
@@ -134,7 +146,8 @@ void JointBars::paint(common::PlotSurface& surface, const QRectF& area, const co
 double JointBars::valueAt(int joint, double x) const
 {
     const auto& limits = m_scene->limits[static_cast<std::size_t>(joint)];
-    return limits[0] + std::clamp((x - m_bars.left()) / std::max(1.0, m_bars.width()), 0.0, 1.0) * (limits[1] - limits[0]);
+    return limits[0]
+        + std::clamp((x - m_bars.left()) / std::max(1.0, m_bars.width()), 0.0, 1.0) * (limits[1] - limits[0]);
 }
 
 void JointBars::press(const QPointF& at)
@@ -161,11 +174,20 @@ bool JointBars::key(int key)
     const double step = m_joint < static_cast<int>(bridge::kArmJoints) ? 2 / kDegree : 0.002;
     const double target = m_snapshot->target[static_cast<std::size_t>(m_joint)];
     switch (key) {
-    case Qt::Key_Up: m_joint = std::max(0, m_joint - 1); break;
-    case Qt::Key_Down: m_joint = std::min(kRows - 1, m_joint + 1); break;
-    case Qt::Key_Left: Q_EMIT jogged(m_joint, target - step); break;
-    case Qt::Key_Right: Q_EMIT jogged(m_joint, target + step); break;
-    default: return false;
+    case Qt::Key_Up:
+        m_joint = std::max(0, m_joint - 1);
+        break;
+    case Qt::Key_Down:
+        m_joint = std::min(kRows - 1, m_joint + 1);
+        break;
+    case Qt::Key_Left:
+        Q_EMIT jogged(m_joint, target - step);
+        break;
+    case Qt::Key_Right:
+        Q_EMIT jogged(m_joint, target + step);
+        break;
+    default:
+        return false;
     }
     Q_EMIT changed();
     return true;

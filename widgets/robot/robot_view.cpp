@@ -31,10 +31,14 @@ constexpr int kCameraPixels = 160;
 QString modeText(ArmMode mode)
 {
     switch (mode) {
-    case ArmMode::Hold: return QObject::tr("Hold");
-    case ArmMode::Expert: return QObject::tr("Expert");
-    case ArmMode::Jog: return QObject::tr("Jog");
-    case ArmMode::Replay: return QObject::tr("Replay");
+    case ArmMode::Hold:
+        return QObject::tr("Hold");
+    case ArmMode::Expert:
+        return QObject::tr("Expert");
+    case ArmMode::Jog:
+        return QObject::tr("Jog");
+    case ArmMode::Replay:
+        return QObject::tr("Replay");
     }
     return {};
 }
@@ -85,11 +89,12 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     auto* headline = new QLabel(tr("No arm is connected"));
     headline->setProperty("role", QStringLiteral("title"));
     headline->setAlignment(Qt::AlignCenter);
-    auto* hint = new QLabel(tr("The practice arm is a simulated AgileX PiPER with two cameras. Nothing moves outside this "
-                               "machine; it can be held, jogged, and watched while the scripted expert does a task."));
+    auto* hint =
+        new QLabel(tr("The practice arm is a simulated AgileX PiPER with two cameras. Nothing moves outside this "
+                      "machine; it can be held, jogged, and watched while the scripted expert does a task."));
     hint->setAlignment(Qt::AlignCenter);
     hint->setWordWrap(true);
-    auto* start = actions.button(QStringLiteral("robot.connect"));
+    auto* start = actions.button(QStringLiteral("robot.connect"), empty);
     emptyLayout->addStretch();
     emptyLayout->addWidget(headline);
     emptyLayout->addWidget(hint);
@@ -112,7 +117,6 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
         m_cameraNames[i]->setProperty("role", QStringLiteral("heading"));
         m_cameras[i] = new QLabel;
         m_cameras[i]->setFixedSize(kCameraPixels, kCameraPixels);
-        m_cameras[i]->setFrameShape(QFrame::StyledPanel);
         column->addWidget(m_cameraNames[i]);
         column->addWidget(m_cameras[i]);
         tiles->addLayout(column);
@@ -164,29 +168,42 @@ RobotView::~RobotView() = default;
 
 QStringList RobotView::commandIds()
 {
-    return { QStringLiteral("robot.connect"), QStringLiteral("robot.disconnect"), QString(), QStringLiteral("robot.expert"),
-             QStringLiteral("robot.hold"), QStringLiteral("robot.scene") };
+    return { QStringLiteral("robot.connect"), QStringLiteral("robot.disconnect"), QString(),
+             QStringLiteral("robot.expert"),  QStringLiteral("robot.hold"),       QStringLiteral("robot.scene") };
 }
 
 void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<RobotView*(bool)> view)
 {
     const QString category = tr("Robot");
-    const auto add = [&](const char* id, const QString& text, const char* key, const QString& help, std::function<void(RobotView&)> run,
-                         std::function<bool()> enabled) {
-        commands.add({ .id = QLatin1String(id), .category = category, .text = text, .key = QLatin1String(key), .help = help,
-                       .run = [view, run = std::move(run)] { run(*view(true)); }, .enabled = std::move(enabled) });
+    const auto add = [&](const char* id, const QString& text, const char* key, const QString& help,
+                         std::function<void(RobotView&)> run, std::function<bool()> enabled) {
+        commands.add({ .id = QLatin1String(id),
+                       .category = category,
+                       .text = text,
+                       .key = QLatin1String(key),
+                       .help = help,
+                       .run = [view, run = std::move(run)] { run(*view(true)); },
+                       .enabled = std::move(enabled) });
     };
     const auto connected = [view] {
         const RobotView* robot = view(false);
         return robot != nullptr && robot->connected();
     };
-    add("robot.connect", tr("Start the practice arm"), "Ctrl+Shift+P", tr("A simulated PiPER; nothing outside this machine moves"),
+    add("robot.connect", tr("Start the practice arm"), "Ctrl+Shift+P",
+        tr("A simulated PiPER; nothing outside this machine moves"),
         [](RobotView& robot) { robot.connectPracticeArm(); }, {});
-    add("robot.disconnect", tr("Disconnect the arm"), "", {}, [](RobotView& robot) { robot.disconnectArm(); }, connected);
-    add("robot.expert", tr("Expert"), "Ctrl+E", tr("The scripted expert does the task of the scene; motion cannot be undone"),
+    add(
+        "robot.disconnect", tr("Disconnect the arm"), "", {}, [](RobotView& robot) { robot.disconnectArm(); },
+        connected);
+    add(
+        "robot.expert", tr("Expert"), "Ctrl+E",
+        tr("The scripted expert does the task of the scene; motion cannot be undone"),
         [](RobotView& robot) { robot.runExpert(); }, connected);
-    add("robot.hold", tr("Hold"), "Space", tr("Keeps the present position"), [](RobotView& robot) { robot.hold(); }, connected);
-    add("robot.scene", tr("New scene"), "Ctrl+R", tr("Places the objects anew, with the next seed"),
+    add(
+        "robot.hold", tr("Hold"), "Space", tr("Keeps the present position"), [](RobotView& robot) { robot.hold(); },
+        connected);
+    add(
+        "robot.scene", tr("New scene"), "Ctrl+R", tr("Places the objects anew, with the next seed"),
         [](RobotView& robot) { robot.newScene(); }, connected);
 }
 
@@ -196,7 +213,8 @@ void RobotView::connectPracticeArm()
     m_joints->setScene(nullptr);
     m_sequence = m_imageSequence = 0;
     m_wasSuccess = false;
-    m_arm = std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()), kCameraPixels);
+    m_arm = std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()),
+                                          kCameraPixels);
     m_strip->setText(tr("Loading the scene…"));
     connect(m_arm.get(), &bridge::ArmSource::connected, this, [this] {
         const auto scene = m_arm->scene();
@@ -204,7 +222,8 @@ void RobotView::connectPracticeArm()
         m_joints->setScene(scene);
         for (std::size_t i = 0; i < m_cameras.size(); ++i) {
             const auto index = static_cast<qsizetype>(i);
-            m_cameraNames[i]->setText(index < scene->cameras.size() ? tr("%1 camera").arg(scene->cameras[index]) : QString());
+            m_cameraNames[i]->setText(index < scene->cameras.size() ? tr("%1 camera").arg(scene->cameras[index])
+                                                                    : QString());
         }
         m_stack->setCurrentIndex(1);
         m_frames.start();

@@ -72,7 +72,8 @@ vtkSmartPointer<vtkPolyDataAlgorithm> sourceOf(const SceneShape& shape)
         source->SetZLength(0.001);
         return source;
     }
-    case SceneShape::Kind::Box: break;
+    case SceneShape::Kind::Box:
+        break;
     }
     auto source = vtkSmartPointer<vtkCubeSource>::New();
     source->SetXLength(2 * s[0]);
@@ -109,12 +110,18 @@ void setPose(vtkMatrix4x4* matrix, const ShapePose& pose, const SceneShape& shap
 QString kindName(SceneShape::Kind kind)
 {
     switch (kind) {
-    case SceneShape::Kind::Box: return QObject::tr("box");
-    case SceneShape::Kind::Sphere: return QObject::tr("sphere");
-    case SceneShape::Kind::Capsule: return QObject::tr("capsule");
-    case SceneShape::Kind::Cylinder: return QObject::tr("cylinder");
-    case SceneShape::Kind::Ellipsoid: return QObject::tr("ellipsoid");
-    case SceneShape::Kind::Plane: return QObject::tr("plane");
+    case SceneShape::Kind::Box:
+        return QObject::tr("box");
+    case SceneShape::Kind::Sphere:
+        return QObject::tr("sphere");
+    case SceneShape::Kind::Capsule:
+        return QObject::tr("capsule");
+    case SceneShape::Kind::Cylinder:
+        return QObject::tr("cylinder");
+    case SceneShape::Kind::Ellipsoid:
+        return QObject::tr("ellipsoid");
+    case SceneShape::Kind::Plane:
+        return QObject::tr("plane");
     }
     return {};
 }
@@ -137,7 +144,8 @@ struct SceneView::Actors {
         solid->actor->SetMapper(mapper);
         solid->actor->SetUserMatrix(solid->matrix);
         vtkProperty* property = solid->actor->GetProperty();
-        property->SetColor(static_cast<double>(shape.rgba[0]), static_cast<double>(shape.rgba[1]), static_cast<double>(shape.rgba[2]));
+        property->SetColor(static_cast<double>(shape.rgba[0]), static_cast<double>(shape.rgba[1]),
+                           static_cast<double>(shape.rgba[2]));
         property->SetOpacity(static_cast<double>(shape.rgba[3]));
         property->SetAmbient(0.25);
         property->SetSpecular(0.15);
@@ -178,11 +186,13 @@ void SceneView::setScene(std::shared_ptr<const bridge::ArmScene> scene)
                      [this](int row, int column) -> QVariant {
                          const auto i = static_cast<std::size_t>(row);
                          switch (column) {
-                         case 0: return m_scene->shapes[i].name;
-                         case 1: return kindName(m_scene->shapes[i].kind);
+                         case 0:
+                             return m_scene->shapes[i].name;
+                         case 1:
+                             return kindName(m_scene->shapes[i].kind);
                          default:
                              return m_snapshot ? QVariant(static_cast<double>(
-                                                     m_snapshot->poses[i].position[static_cast<std::size_t>(column - 2)]))
+                                        m_snapshot->poses[i].position[static_cast<std::size_t>(column - 2)]))
                                                : QVariant();
                          }
                      });

@@ -224,7 +224,8 @@ QWidget* ComposePanel::makeEditor(const FormField& field)
         auto* combo = new QComboBox;
         combo->addItems(field.choices);
         combo->setAccessibleName(field.label);
-        connect(combo, &QComboBox::currentTextChanged, this, [this, name](const QString& text) { setFromUser(name, text); });
+        connect(combo, &QComboBox::currentTextChanged, this,
+                [this, name](const QString& text) { setFromUser(name, text); });
         return combo;
     }
     auto* edit = new QLineEdit;
@@ -250,7 +251,8 @@ QWidget* ComposePanel::makeEditor(const FormField& field)
         auto* dialog = new QFileDialog(this, tr("Choose a folder"), m_form->value(name));
         dialog->setAttribute(Qt::WA_DeleteOnClose);
         dialog->setFileMode(QFileDialog::Directory);
-        connect(dialog, &QFileDialog::fileSelected, this, [this, name](const QString& folder) { setFromUser(name, folder); });
+        connect(dialog, &QFileDialog::fileSelected, this,
+                [this, name](const QString& folder) { setFromUser(name, folder); });
         dialog->open();
     });
     return row;
@@ -312,16 +314,18 @@ void ComposePanel::refreshCard()
     const auto value = [this](const char* name) { return m_form->value(QLatin1String(name)); };
     const auto config = m_form->config();
     const qint64 batch = value("batch_size").toLongLong() * value("accumulation").toLongLong();
-    QString text = tr("Method %1 on %2\nData %3\n%4 steps of %5 samples\nLearning rate %6")
-                       .arg(value("method.type"),
-                            value("policy.path").isEmpty() ? tr("(no policy)") : QFileInfo(value("policy.path")).fileName(),
-                            value("dataset.path").isEmpty() ? tr("(no dataset)") : QFileInfo(value("dataset.path")).fileName(),
-                            value("steps"))
-                       .arg(batch)
-                       .arg(value("optimizer.lr"));
+    QString text =
+        tr("Method %1 on %2\nData %3\n%4 steps of %5 samples\nLearning rate %6")
+            .arg(value("method.type"),
+                 value("policy.path").isEmpty() ? tr("(no policy)") : QFileInfo(value("policy.path")).fileName(),
+                 value("dataset.path").isEmpty() ? tr("(no dataset)") : QFileInfo(value("dataset.path")).fileName(),
+                 value("steps"))
+            .arg(batch)
+            .arg(value("optimizer.lr"));
     text += QStringLiteral("\n\n") + tr("Goes to %1").arg(QDir(m_settings.runsFolder()).filePath(m_name->text()));
     if (!config) {
-        text += QStringLiteral("\n\n⚠ %1: %2").arg(bridge::toQString(config.error().subject), bridge::toQString(config.error().message));
+        text += QStringLiteral("\n\n⚠ %1: %2")
+                    .arg(bridge::toQString(config.error().subject), bridge::toQString(config.error().message));
     }
     m_card->setText(text);
     m_start->setEnabled(config.has_value());
@@ -346,7 +350,8 @@ void ComposePanel::runPreflight()
                                     : bridge::errorSentence(config.error()));
         return;
     }
-    const QString file = QDir::temp().filePath(QStringLiteral("rankwise-preflight-%1.json").arg(QDateTime::currentMSecsSinceEpoch()));
+    const QString file =
+        QDir::temp().filePath(QStringLiteral("rankwise-preflight-%1.json").arg(QDateTime::currentMSecsSinceEpoch()));
     if (const auto written = writeFileAtomically(bridge::toPath(file), jsonText(*config)); !written) {
         m_preflight->setText(bridge::errorSentence(written.error()));
         return;
@@ -372,7 +377,8 @@ void ComposePanel::runPreflight()
         }
     });
     const QString run = file.chopped(5);
-    process->start(program, { QStringLiteral("train"), file, QStringLiteral("--run"), run, QStringLiteral("--preflight") });
+    process->start(program,
+                   { QStringLiteral("train"), file, QStringLiteral("--run"), run, QStringLiteral("--preflight") });
 }
 
 void ComposePanel::start()

@@ -46,6 +46,7 @@ RankPanel::RankPanel(bridge::Workspace& workspace, QWidget* parent)
       m_stepLabel(new QLabel), m_play(new QPushButton(tr("Play"))), m_what(new QComboBox),
       m_reference(new QCheckBox(tr("Step 0")))
 {
+    m_map->setEmptyText(tr("Per-layer ranks come with LoRA-SP and other methods that choose ranks"));
     auto* mapView = new common::ChartView(*m_map);
     auto* boxView = new common::ChartView(*m_boxes);
     m_what->addItem(tr("Active rank"), Rank);
@@ -179,9 +180,12 @@ double RankPanel::cell(int row, int column) const
     };
     const data::RunDigest& digest = *digests[static_cast<std::size_t>(column)];
     switch (m_what->currentData().toInt()) {
-    case Energy: return at(digest.energy);
-    case Change: return at(digest.rank) - at(digests.front()->rank);
-    default: return at(digest.rank);
+    case Energy:
+        return at(digest.energy);
+    case Change:
+        return at(digest.rank) - at(digests.front()->rank);
+    default:
+        return at(digest.rank);
     }
 }
 
@@ -208,8 +212,8 @@ void RankPanel::takeNew()
     if (m_digests == 0 || m_epoch != record.epoch || m_table != table) {
         std::vector<common::HeatMap::Row> rows;
         for (const data::RunLayer& layer : record.layers()) {
-            rows.push_back({ bridge::shortLayerName(layer.path), bridge::toQString(layer.path),
-                             bridge::groupName(layer.group) });
+            rows.push_back(
+                { bridge::shortLayerName(layer.path), bridge::toQString(layer.path), bridge::groupName(layer.group) });
         }
         m_map->reset(std::move(rows), std::move(columns), [this](int row, int column) { return cell(row, column); });
     } else {
@@ -284,12 +288,14 @@ void RankPanel::fillBoxes(const data::RunDigest& digest)
     double top = 0;
     for (std::size_t i = 0; i < layers.size() && i < digest.rank.size(); ++i) {
         // Projections between the parts belong to what they feed: the action side.
-        common::BoxChart::Panel& panel = panels[static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 2))];
+        common::BoxChart::Panel& panel =
+            panels[static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 2))];
         common::BoxChart::Box box;
         box.name = bridge::shortLayerName(layers[i].path);
         box.path = bridge::toQString(layers[i].path);
         box.mean = digest.rank[i];
-        box.quantiles = fiveNumbers(i < digest.quantiles.size() ? digest.quantiles[i] : std::vector<double>(), box.mean);
+        box.quantiles =
+            fiveNumbers(i < digest.quantiles.size() ? digest.quantiles[i] : std::vector<double>(), box.mean);
         if (hasReference && i < first->rank.size()) {
             box.reference = first->rank[i];
             if (i < first->quantiles.size()) {

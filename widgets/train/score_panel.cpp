@@ -18,8 +18,8 @@ namespace rankwise::train_view {
 using bridge::RunTail;
 
 ScorePanel::ScorePanel(bridge::Workspace& workspace, QWidget* parent)
-    : QWidget(parent), m_workspace(workspace),
-      m_scores(new common::BarChart(tr("Share of the squared scores, sorted"), tr("direction"), tr("mean share"), this)),
+    : QWidget(parent), m_workspace(workspace), m_scores(new common::BarChart(tr("Share of the squared scores, sorted"),
+                                                                             tr("direction"), tr("mean share"), this)),
       m_ranks(new common::BarChart(tr("How often each rank occurs"), tr("active rank k"), tr("tokens"), this)),
       m_routing(new common::BarChart(tr("Routing shares"), tr("layer"), tr("share"), this)), m_layer(new QComboBox),
       m_note(new QLabel)
@@ -162,7 +162,8 @@ void ScorePanel::showLayer()
     if (found == m_snapshot->layers.end()) {
         m_scores->setBars({}, {}, {}, false);
         m_ranks->setBars({}, {}, {}, false);
-        m_note->setText(tr("The snapshot of step %1 has no scores of this layer").arg(m_snapshotStep));
+        m_note->setText(path.isEmpty() ? tr("The layers of this run have no scores")
+                                       : tr("The snapshot of step %1 has no scores of this layer").arg(m_snapshotStep));
         return;
     }
     const bridge::LayerSnapshot& layer = found->second;

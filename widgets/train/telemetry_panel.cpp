@@ -74,8 +74,8 @@ void TelemetryPanel::watch(RunTail* run)
     m_connections << connect(run, &RunTail::updated, this, &TelemetryPanel::takeNew);
 }
 
-void TelemetryPanel::addLine(Plot& plot, std::vector<common::LineChart::Curve>& curves, RunTail* run, const QString& name,
-                             std::size_t color, bool faint, Column column)
+void TelemetryPanel::addLine(Plot& plot, std::vector<common::LineChart::Curve>& curves, RunTail* run,
+                             const QString& name, std::size_t color, bool faint, Column column)
 {
     auto series = std::make_shared<common::Series>();
     plot.lines.push_back({ run, std::move(column), series, 0, 0 });
@@ -117,8 +117,9 @@ void TelemetryPanel::rebuild()
                 [](const StepColumns& c) { return &c.gradNorm; });
         addLine(m_plots[Speed], curves[Speed], run, name(tr("samples/s")), color(0), faint,
                 [](const StepColumns& c) { return &c.samplesPerSecond; });
-        addLine(m_plots[StepTime], curves[StepTime], run, faint ? tr("%1 computing").arg(run->title()) : tr("computing"),
-                color(0), faint, [](const StepColumns& c) { return &c.computeSeconds; });
+        addLine(m_plots[StepTime], curves[StepTime], run,
+                faint ? tr("%1 computing").arg(run->title()) : tr("computing"), color(0), faint,
+                [](const StepColumns& c) { return &c.computeSeconds; });
         if (!faint) {
             addLine(m_plots[StepTime], curves[StepTime], run, tr("waiting for data"), 1, false,
                     [](const StepColumns& c) { return &c.loadSeconds; });

@@ -31,8 +31,8 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     : QWidget(parent), m_workspace(workspace), m_commands(commands), m_runs(new QComboBox), m_state(new QLabel),
       m_eta(new QDoubleSpinBox), m_etaApply(new QPushButton(tr("Set"))), m_etaBox(new QWidget), m_alarm(new QFrame),
       m_alarmText(new QLabel), m_pages(new QTabWidget), m_compose(new ComposePanel(workspace, settings, undo)),
-      m_telemetry(new TelemetryPanel(workspace)), m_ranks(new RankPanel(workspace)), m_scores(new ScorePanel(workspace)),
-      m_liveStack(new QStackedWidget)
+      m_telemetry(new TelemetryPanel(workspace)), m_ranks(new RankPanel(workspace)),
+      m_scores(new ScorePanel(workspace)), m_liveStack(new QStackedWidget)
 {
     m_runs->setAccessibleName(tr("Run shown"));
     m_runs->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
@@ -43,7 +43,8 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     m_eta->setDecimals(3);
     m_eta->setSingleStep(0.01);
     m_eta->setAccessibleName(tr("Kept energy η"));
-    m_eta->setToolTip(tr("Share of the score energy that a token's active directions keep; changes the running training"));
+    m_eta->setToolTip(
+        tr("Share of the score energy that a token's active directions keep; changes the running training"));
     auto* etaLayout = new QHBoxLayout(m_etaBox);
     etaLayout->setContentsMargins(0, 0, 0, 0);
     etaLayout->addWidget(new QLabel(QStringLiteral("η")));
@@ -77,8 +78,9 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     auto* headline = new QLabel(tr("No run is open"));
     headline->setProperty("role", QStringLiteral("title"));
     headline->setAlignment(Qt::AlignCenter);
-    auto* hint = new QLabel(tr("Compose one and start it, or open the folder of a run: one that is training elsewhere is "
-                               "followed as well."));
+    auto* hint =
+        new QLabel(tr("Compose one and start it, or open the folder of a run: one that is training elsewhere is "
+                      "followed as well."));
     hint->setAlignment(Qt::AlignCenter);
     hint->setWordWrap(true);
     auto* composeButton = new QPushButton(tr("Compose a run"));
@@ -124,10 +126,18 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
 
 QStringList TrainView::commandIds()
 {
-    return { QStringLiteral("train.compose"), QStringLiteral("train.start"),  QString(),
-             QStringLiteral("run.pause"),     QStringLiteral("run.stop"),     QStringLiteral("run.snapshot"),
-             QStringLiteral("run.checkpoint"), QString(),                      QStringLiteral("ranks.play"),
-             QStringLiteral("train.live"),    QStringLiteral("train.ranks"),  QStringLiteral("train.scores") };
+    return { QStringLiteral("train.compose"),
+             QStringLiteral("train.start"),
+             QString(),
+             QStringLiteral("run.pause"),
+             QStringLiteral("run.stop"),
+             QStringLiteral("run.snapshot"),
+             QStringLiteral("run.checkpoint"),
+             QString(),
+             QStringLiteral("ranks.play"),
+             QStringLiteral("train.live"),
+             QStringLiteral("train.ranks"),
+             QStringLiteral("train.scores") };
 }
 
 void TrainView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace& workspace,
@@ -142,48 +152,86 @@ void TrainView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace
     const auto page = [view](int index) { return [view, index] { view()->pages().setCurrentIndex(index); }; };
     const auto shell = [&workspace](const QString& verb) {
         return [&workspace, verb] {
-            return QStringLiteral("rankwise gui --open %1 --do %2").arg(bridge::shellWord(workspace.selection().run), verb);
+            return QStringLiteral("rankwise gui --open %1 --do %2")
+                .arg(bridge::shellWord(workspace.selection().run), verb);
         };
     };
-    commands.add({ .id = QStringLiteral("train.compose"), .category = category, .text = tr("Compose a run"),
-                   .key = QStringLiteral("Ctrl+N"), .help = tr("Fill in the configuration of a new training run"),
+    commands.add({ .id = QStringLiteral("train.compose"),
+                   .category = category,
+                   .text = tr("Compose a run"),
+                   .key = QStringLiteral("Ctrl+N"),
+                   .help = tr("Fill in the configuration of a new training run"),
                    .run = page(3) });
-    commands.add({ .id = QStringLiteral("train.start"), .category = category, .text = tr("Start the composed run"),
-                   .key = QStringLiteral("Ctrl+Return"), .help = tr("Starts a worker process with the composed configuration"),
+    commands.add({ .id = QStringLiteral("train.start"),
+                   .category = category,
+                   .text = tr("Start the composed run"),
+                   .key = QStringLiteral("Ctrl+Return"),
+                   .help = tr("Starts a worker process with the composed configuration"),
                    .run = [view] { view()->compose().start(); },
                    .commandLine = [view] { return view()->compose().commandLine(); } });
-    commands.add({ .id = QStringLiteral("run.pause"), .category = category, .text = tr("Pause"),
-                   .key = QStringLiteral("F6"), .help = tr("Asks the worker of the selected run to pause, or to go on"),
-                   .checkable = true,
-                   .run = [view, paused] {
-                       view()->control(paused() ? data::ControlAction::Resume : data::ControlAction::Pause);
-                   },
-                   .enabled = active, .checked = paused, .commandLine = shell(QStringLiteral("run.pause")) });
-    commands.add({ .id = QStringLiteral("run.stop"), .category = category, .text = tr("Stop"),
+    commands.add(
+        { .id = QStringLiteral("run.pause"),
+          .category = category,
+          .text = tr("Pause"),
+          .key = QStringLiteral("F6"),
+          .help = tr("Asks the worker of the selected run to pause, or to go on"),
+          .checkable = true,
+          .run = [view,
+                  paused] { view()->control(paused() ? data::ControlAction::Resume : data::ControlAction::Pause); },
+          .enabled = active,
+          .checked = paused,
+          .commandLine = shell(QStringLiteral("run.pause")) });
+    commands.add({ .id = QStringLiteral("run.stop"),
+                   .category = category,
+                   .text = tr("Stop"),
                    .key = QStringLiteral("Ctrl+F6"),
                    .help = tr("Asks the worker to write a checkpoint and stop; the run can be resumed"),
-                   .run = [view] { view()->control(data::ControlAction::Stop); }, .enabled = active,
+                   .run = [view] { view()->control(data::ControlAction::Stop); },
+                   .enabled = active,
                    .commandLine = shell(QStringLiteral("run.stop")) });
-    commands.add({ .id = QStringLiteral("run.snapshot"), .category = category, .text = tr("Snapshot"),
-                   .key = QStringLiteral("F7"), .help = tr("Asks the worker to write scores and histograms now"),
-                   .run = [view] { view()->control(data::ControlAction::Snapshot); }, .enabled = active,
+    commands.add({ .id = QStringLiteral("run.snapshot"),
+                   .category = category,
+                   .text = tr("Snapshot"),
+                   .key = QStringLiteral("F7"),
+                   .help = tr("Asks the worker to write scores and histograms now"),
+                   .run = [view] { view()->control(data::ControlAction::Snapshot); },
+                   .enabled = active,
                    .commandLine = shell(QStringLiteral("run.snapshot")) });
-    commands.add({ .id = QStringLiteral("run.checkpoint"), .category = category, .text = tr("Checkpoint"),
-                   .key = QStringLiteral("Ctrl+F7"), .help = tr("Asks the worker to write a checkpoint now"),
-                   .run = [view] { view()->control(data::ControlAction::Checkpoint); }, .enabled = active,
+    commands.add({ .id = QStringLiteral("run.checkpoint"),
+                   .category = category,
+                   .text = tr("Checkpoint"),
+                   .key = QStringLiteral("Ctrl+F7"),
+                   .help = tr("Asks the worker to write a checkpoint now"),
+                   .run = [view] { view()->control(data::ControlAction::Checkpoint); },
+                   .enabled = active,
                    .commandLine = shell(QStringLiteral("run.checkpoint")) });
-    commands.add({ .id = QStringLiteral("ranks.play"), .category = category, .text = tr("Play the rank map as a movie"),
-                   .key = QStringLiteral("Ctrl+P"), .help = {},
+    commands.add({ .id = QStringLiteral("ranks.play"),
+                   .category = category,
+                   .text = tr("Play the rank map as a movie"),
+                   .key = QStringLiteral("Ctrl+P"),
+                   .help = {},
                    .run = [view] {
                        view()->pages().setCurrentIndex(1);
                        view()->ranks().togglePlay();
                    } });
-    commands.add({ .id = QStringLiteral("train.live"), .category = category, .text = tr("Show live curves"),
-                   .key = QStringLiteral("Alt+1"), .help = {}, .run = page(0) });
-    commands.add({ .id = QStringLiteral("train.ranks"), .category = category, .text = tr("Show ranks"),
-                   .key = QStringLiteral("Alt+2"), .help = {}, .run = page(1) });
-    commands.add({ .id = QStringLiteral("train.scores"), .category = category, .text = tr("Show scores and routing"),
-                   .key = QStringLiteral("Alt+3"), .help = {}, .run = page(2) });
+    commands.add({ .id = QStringLiteral("train.live"),
+                   .category = category,
+                   .text = tr("Show live curves"),
+                   .key = QStringLiteral("Alt+1"),
+                   .help = {},
+                   .run = page(0) });
+    commands.add({ .id = QStringLiteral("train.ranks"),
+                   .category = category,
+                   .text = tr("Show ranks"),
+                   .key = QStringLiteral("Alt+2"),
+                   .help = {},
+                   .run = page(1) });
+    commands.add({ .id = QStringLiteral("train.scores"),
+                   .category = category,
+                   .text = tr("Show scores and routing"),
+                   .key = QStringLiteral("Alt+3"),
+                   .help = {},
+                   .run = page(2) });
 }
 
 void TrainView::showRun(const QString& path)
@@ -280,9 +328,10 @@ void TrainView::control(data::ControlAction action, const QString& name, double 
                             } else if (!*answer) {
                                 Q_EMIT message(tr("The worker has not answered to “%1” within 10 s.").arg(what));
                             } else {
-                                Q_EMIT message((*answer)->accepted
-                                                   ? tr("%1: done at step %2").arg(what).arg((*answer)->step)
-                                                   : tr("%1 refused: %2").arg(what, bridge::toQString((*answer)->message)));
+                                Q_EMIT message(
+                                    (*answer)->accepted
+                                        ? tr("%1: done at step %2").arg(what).arg((*answer)->step)
+                                        : tr("%1 refused: %2").arg(what, bridge::toQString((*answer)->message)));
                             }
                         });
 }
