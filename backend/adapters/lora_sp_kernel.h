@@ -67,19 +67,21 @@ template <class Real> struct SelectShape {
 template <class Real> struct SelectForward : SelectShape<Real> {
     double eta = 1;
 
-    Real* gates = nullptr;     ///< out [T, m]
-    Real* lse = nullptr;       ///< out [T] log Σ exp(logits)
-    Cut<Real>* cuts = nullptr; ///< out [T]
-    Real* masked = nullptr;    ///< out [T, R]: z ⊙ s where kept, else 0
+    Real* gates = nullptr;      ///< out [T, m]
+    Real* lse = nullptr;        ///< out [T] log Σ exp(logits)
+    Cut<Real>* cuts = nullptr;  ///< out [T]
+    double* energies = nullptr; ///< out [T, 2]: Σ kept s², Σ s²
+    Real* masked = nullptr;     ///< out [T, R]: z ⊙ s where kept, else 0
 };
 
 /// Non-finite scores keep everything and give NaN in `masked` and in the sums.
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums);
 
 template <class Real> struct SelectBackward : SelectShape<Real> {
-    const Real* gates = nullptr;     ///< [T, m] of the forward pass
-    const Real* lse = nullptr;       ///< [T] of the forward pass
-    const Cut<Real>* cuts = nullptr; ///< [T] of the forward pass
+    const Real* gates = nullptr;      ///< [T, m] of the forward pass
+    const Real* lse = nullptr;        ///< [T] of the forward pass
+    const Cut<Real>* cuts = nullptr;  ///< [T] of the forward pass
+    const double* energies = nullptr; ///< [T, 2] of the forward pass
 
     const Real* maskedGrad = nullptr; ///< [T, R] gradient at `masked`, or null
     double missingGrad = 0;           ///< Gradient at the sums.

@@ -1,0 +1,861 @@
+// The loops of lora_sp_kernel.cpp, which includes this text once for each instruction set, inside of a namespace of its
+// own. Vectors of 32 bytes become one or two registers, as the instruction set has them.
+// SPDX-License-Identifier: Apache-2.0
+// No include guard: see above.
+
+constexpr std::int64_t kGroup = 128; // tokens whose sums are added first among themselves
+constexpr int kMaxHalvings = 12;
+constexpr int kManyCandidates = 40; // the bracket is narrowed among all scores down to about these,
+constexpr int kFewCandidates = 10;  // then among themselves down to these, if ties allow
+constexpr std::size_t kInsertionLimit = 40;
+constexpr std::int64_t kPad = 16; // rows of buffers are padded with zeros to a multiple of this
+
+std::int64_t padded(std::int64_t count)
+{
+    return (count + kPad - 1) / kPad * kPad;
+}
+
+std::size_t at(std::int64_t index)
+{
+    return static_cast<std::size_t>(index);
+}
+
+/// 32 bytes of Real, and of integers as wide for its masks.
+template <class Real> struct Lanes;
+template <> struct Lanes<float> {
+    using Vector [[gnu::vector_size(32)]] = float;
+    using Mask [[gnu::vector_size(32)]] = std::int32_t;
+    using Integer = std::int32_t;
+    using Half [[gnu::vector_size(16)]] = float;
+    static constexpr std::int64_t kCount = 8;
+    static constexpr Integer kMagnitude = 0x7fff'ffff;
+};
+template <> struct Lanes<double> {
+    using Vector [[gnu::vector_size(32)]] = double;
+    using Mask [[gnu::vector_size(32)]] = std::int64_t;
+    using Integer = std::int64_t;
+    static constexpr std::int64_t kCount = 4;
+    static constexpr Integer kMagnitude = 0x7fff'ffff'ffff'ffff;
+};
+using Wide [[gnu::vector_size(32)]] = double;
+
+template <class Real> using Vector = typename Lanes<Real>::Vector;
+template <class Real> using Mask = typename Lanes<Real>::Mask;
+
+template <class Real> RW_INLINE Vector<Real> load(const Real* from)
+{
+    Vector<Real> value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <class Real> RW_INLINE void store(Real* to, Vector<Real> value)
+{
+    std::memcpy(to, &value, sizeof value);
+}
+
+/// `value` where `mask` is set, else 0.
+template <class Real> RW_INLINE Vector<Real> where(Mask<Real> mask, Vector<Real> value)
+{
+    return reinterpret_cast<Vector<Real>>(reinterpret_cast<Mask<Real>>(value) & mask);
+}
+
+template <class Real> RW_INLINE Vector<Real> magnitude(Vector<Real> value)
+{
+    return reinterpret_cast<Vector<Real>>(reinterpret_cast<Mask<Real>>(value) & Lanes<Real>::kMagnitude);
+}
+
+RW_INLINE float sumOf(Vector<float> value)
+{
+    Lanes<float>::Half halves[2];
+    std::memcpy(halves, &value, sizeof halves);
+    const Lanes<float>::Half sum = halves[0] + halves[1];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+RW_INLINE double sumOf(Vector<double> value)
+{
+    return (value[0] + value[1]) + (value[2] + value[3]);
+}
+
+/// Σ of the entries of `squares` (positive or zero) that reach `level`.
+template <class Real> RW_INLINE Real sumAbove(const Real* squares, std::int64_t width, Real level)
+{
+    constexpr std::int64_t kStep = Lanes<Real>::kCount;
+    Vector<Real> first {};
+    Vector<Real> second {};
+    for (std::int64_t i = 0; i < width; i += 2 * kStep) {
+        const Vector<Real> low = load(squares + i);
+        const Vector<Real> high = load(squares + i + kStep);
+        first += where<Real>(low >= level, low);
+        second += where<Real>(high >= level, high);
+    }
+    return sumOf(first + second);
+}
+
+/// How many entries of `squares` reach `level`.
+template <class Real> RW_INLINE std::int64_t countAbove(const Real* squares, std::int64_t width, Real level)
+{
+    Mask<Real> count {};
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        count -= load(squares + i) >= level;
+    }
+    std::int64_t total = 0;
+    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
+        total += count[lane];
+    }
+    return total;
+}
+
+RW_INLINE Wide squareWide(Lanes<float>::Half value)
+{
+    const Wide wide = __builtin_convertvector(value, Wide);
+    return wide * wide;
+}
+
+/// Σ s² in double over the entries whose square (rounded to Real) is at least `level`.
+RW_INLINE double exactAbove(const float* scores, const float* squares, std::int64_t width, float level)
+{
+    Wide low {};
+    Wide high {};
+    for (std::int64_t i = 0; i < width; i += 8) {
+        const Vector<float> chosen = where<float>(load(squares + i) >= level, load(scores + i));
+        Lanes<float>::Half halves[2];
+        std::memcpy(halves, &chosen, sizeof halves);
+        low += squareWide(halves[0]);
+        high += squareWide(halves[1]);
+    }
+    return sumOf(low + high);
+}
+
+RW_INLINE double exactAbove(const double* scores, const double* squares, std::int64_t width, double level)
+{
+    Wide sum {};
+    for (std::int64_t i = 0; i < width; i += 4) {
+        const Wide chosen = where<double>(load(squares + i) >= level, load(scores + i));
+        sum += chosen * chosen;
+    }
+    return sumOf(sum);
+}
+
+/// A cut, Σ s² of what it keeps, and Σ s² of all.
+template <class Real> struct Selection {
+    Cut<Real> cut;
+    double kept = 0;
+    double total = 0;
+};
+
+template <class Real> double squareOf(Real score)
+{
+    return static_cast<double>(score) * static_cast<double>(score);
+}
+
+/// The rule by a full sort in double; any finite scores.
+template <class Real> Selection<Real> selectBySorting(const Real* scores, std::int64_t bank, double eta)
+{
+    std::vector<std::int32_t> order(at(bank));
+    std::iota(order.begin(), order.end(), 0);
+    Selection<Real> result;
+    for (std::int64_t i = 0; i < bank; ++i) {
+        result.total += squareOf(scores[i]);
+    }
+    result.cut = { std::numeric_limits<Real>::infinity(), -1, 0 };
+    if (result.total == 0) {
+        return result;
+    }
+    std::ranges::stable_sort(order,
+                             [&](std::int32_t a, std::int32_t b) { return std::abs(scores[a]) > std::abs(scores[b]); });
+    const double target = eta * (1 - kEnergySlack) * result.total;
+    for (std::int64_t k = 0; k < bank; ++k) {
+        const std::int32_t index = order[at(k)];
+        result.kept += squareOf(scores[index]);
+        if (result.kept >= target || k + 1 == bank) {
+            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(k + 1) };
+            break;
+        }
+    }
+    return result;
+}
+
+/// Indices of the squares in [low, high), in order.
+template <class Real>
+RW_INLINE void collectCandidates(const Real* squares, std::int64_t bank, std::int64_t width, Real low, Real high,
+                                 std::vector<std::int32_t>& candidates)
+{
+    candidates.clear();
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        const Vector<Real> value = load(squares + i);
+        const Mask<Real> hit = (value >= low) & (value < high);
+        std::int64_t words[4];
+        std::memcpy(words, &hit, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) == 0) {
+            continue;
+        }
+        for (std::int64_t lane = 0; lane < Lanes<Real>::kCount && i + lane < bank; ++lane) {
+            if (hit[lane] != 0) {
+                candidates.push_back(static_cast<std::int32_t>(i + lane));
+            }
+        }
+    }
+}
+
+constexpr std::size_t kShortList = 48; // a multiple of kPad
+
+/// Halves the bracket [low, high) on among `candidates` alone, and drops those that fall out of it.
+template <class Real>
+RW_INLINE void narrowCandidates(const Real* squares, Real target, Real& sumAtHigh, Real& low, Real& high,
+                                std::vector<std::int32_t>& candidates)
+{
+    std::array<Real, kShortList> list {};
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        list[i] = squares[candidates[i]];
+    }
+    const Real outside = sumAtHigh;
+    Real least = list[0];
+    Real most = list[0];
+    for (std::size_t i = 1; i < candidates.size(); ++i) {
+        least = std::min(least, list[i]);
+        most = std::max(most, list[i]);
+    }
+    if (!(most > least)) {
+        return; // one tie
+    }
+    low = std::max(low, least);
+    for (int step = 0; step < 6; ++step) {
+        const Real middle = static_cast<Real>(0.5) * (low + std::min(high, most));
+        if (!(middle > low) || !(middle < high)) {
+            break;
+        }
+        const Real sum = outside + sumAbove(list.data(), kShortList, middle);
+        if (sum >= target) {
+            low = middle;
+        } else {
+            high = middle;
+            sumAtHigh = sum;
+        }
+    }
+    std::erase_if(candidates, [&](std::int32_t i) { return squares[i] < low || squares[i] >= high; });
+}
+
+/// Finishes a selection whose cut lies among `candidates`: sorts those and walks on from `result.kept`.
+template <class Real>
+bool walkCandidates(const Real* scores, double target, std::int64_t above, std::vector<std::int32_t>& candidates,
+                    Selection<Real>& result)
+{
+    if (result.kept >= target) {
+        return false; // rounding of the bracket's sums: the cut lies above
+    }
+    const auto larger = [&](std::int32_t a, std::int32_t b) { return std::abs(scores[a]) > std::abs(scores[b]); };
+    if (candidates.size() > kInsertionLimit) {
+        std::ranges::stable_sort(candidates, larger);
+    } else { // std::stable_sort would allocate
+        for (std::size_t i = 1; i < candidates.size(); ++i) {
+            const std::int32_t moved = candidates[i];
+            std::size_t hole = i;
+            for (; hole > 0 && larger(moved, candidates[hole - 1]); --hole) {
+                candidates[hole] = candidates[hole - 1];
+            }
+            candidates[hole] = moved;
+        }
+    }
+    for (const std::int32_t index : candidates) {
+        result.kept += squareOf(scores[index]);
+        ++above;
+        if (result.kept >= target) {
+            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(above) };
+            return true;
+        }
+    }
+    return false;
+}
+
+/// `scores` and `squares` padded with zeros to `width`; `total` and `largest` of the squares.
+template <class Real>
+RW_INLINE Selection<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank, std::int64_t width,
+                                       Real total, Real largest, double eta, std::vector<std::int32_t>& candidates)
+{
+    if (eta >= 1) {
+        Selection<Real> result;
+        result.total = exactAbove(scores, squares, width, Real(0));
+        result.kept = result.total;
+        std::int32_t count = 0;
+        for (std::int64_t i = 0; i < bank; ++i) {
+            count += scores[i] != 0 ? 1 : 0;
+        }
+        result.cut = { Real(0), -1, count };
+        return result;
+    }
+    if (!(largest > Real(1e-30)) || !(total < Real(1e30))) {
+        return selectBySorting(scores, bank, eta); // squares out of the range that the halving trusts
+    }
+    // S(t) = Σ squares >= t falls with t. Keep S(low) >= target > S(high) and halve, until the energy in between can
+    // be that of a few vectors only.
+    const Real target = static_cast<Real>(eta) * total;
+    Real low = 0;
+    Real high = std::nextafter(largest, std::numeric_limits<Real>::infinity());
+    Real sumAtLow = total;
+    Real sumAtHigh = 0;
+    for (int step = 0; step < kMaxHalvings; ++step) {
+        const Real middle = static_cast<Real>(0.5) * (low + high);
+        const Real sum = sumAbove(squares, width, middle);
+        if (sum >= target) {
+            low = middle;
+            sumAtLow = sum;
+        } else {
+            high = middle;
+            sumAtHigh = sum;
+        }
+        if (sumAtLow - sumAtHigh <= static_cast<Real>(kManyCandidates) * low) {
+            break;
+        }
+    }
+    collectCandidates(squares, bank, width, low, high, candidates);
+    if (candidates.size() > kFewCandidates && candidates.size() <= kShortList) {
+        narrowCandidates(squares, target, sumAtHigh, low, high, candidates);
+    }
+    const std::int64_t above = sumAtHigh > 0 ? countAbove(squares, width, high) : 0;
+    Selection<Real> result;
+    result.total = exactAbove(scores, squares, width, Real(0));
+    result.kept = above == 0 ? 0 : exactAbove(scores, squares, width, high);
+    if (walkCandidates(scores, eta * (1 - kEnergySlack) * result.total, above, candidates, result)) {
+        return result;
+    }
+    return selectBySorting(scores, bank, eta);
+}
+
+/// Buffers of one thread; all padded with zeros.
+template <class Real> struct Row {
+    std::int64_t width;      ///< padded(bank)
+    std::int64_t inputWidth; ///< padded(input width)
+    std::vector<Real> raw, scores, squares, grad, product, input, factors;
+    std::vector<std::int32_t> candidates;
+
+    Row(std::int64_t bank, std::int64_t inputs)
+        : width(padded(bank)), inputWidth(padded(inputs)), raw(at(width)), scores(at(width)), squares(at(width)),
+          grad(at(width)), product(at(width)), input(at(inputWidth)), factors(at(inputWidth))
+    {
+    }
+};
+
+/// Weights in the layout of the loops: W1 padded [m, D'], W2 transposed and padded [m, R'].
+template <class Real> struct Weights {
+    std::vector<Real> w1, w2t;
+
+    explicit Weights(const SelectShape<Real>& job)
+        : w1(at(job.blocks * padded(job.width))), w2t(at(job.blocks * padded(job.bank)))
+    {
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            std::copy_n(job.w1 + j * job.width, job.width, w1.data() + j * padded(job.width));
+            for (std::int64_t r = 0; r < job.bank; ++r) {
+                w2t[at(j * padded(job.bank) + r)] = job.w2[r * job.blocks + j];
+            }
+        }
+    }
+};
+
+/// A hash of 32 bits with good avalanche (two rounds of multiply and xor-shift).
+RW_INLINE std::uint32_t scrambled(std::uint32_t value)
+{
+    value ^= value >> 16;
+    value *= 0x7feb'352dU;
+    value ^= value >> 15;
+    value *= 0x846c'a68bU;
+    return value ^ (value >> 16);
+}
+
+template <class Real>
+RW_INLINE void fillFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
+{
+    const auto threshold = static_cast<std::uint32_t>(dropout.probability * 4294967296.0);
+    const Real scale = static_cast<Real>(1 / (1 - dropout.probability));
+    const std::uint32_t key =
+        scrambled(scrambled(static_cast<std::uint32_t>(dropout.seed) ^ static_cast<std::uint32_t>(t))
+                  + static_cast<std::uint32_t>(dropout.seed >> 32));
+    for (std::int64_t i = 0; i < width; ++i) {
+        const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(i) * 0x9e37'79b9U);
+        factors[i] = bits >= threshold ? scale : Real(0);
+    }
+}
+
+/// The router's input of token t after dropout, in row.input.
+template <class Real> RW_INLINE void readInput(const SelectShape<Real>& job, std::int64_t t, Row<Real>& row)
+{
+    Real* input = row.input.data();
+    std::copy_n(job.input + t * job.width, job.width, input);
+    if (job.dropout.probability <= 0) {
+        return;
+    }
+    const Real* factors = row.factors.data();
+    fillFactors(job.dropout, t, job.width, row.factors.data());
+    for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+        store<Real>(input + i, load(input + i) * load(factors + i));
+    }
+}
+
+template <class Real> RW_INLINE Real dotOf(const Real* a, const Real* b, std::int64_t width)
+{
+    Vector<Real> first {};
+    Vector<Real> second {};
+    std::int64_t i = 0;
+    for (; i + 2 * Lanes<Real>::kCount <= width; i += 2 * Lanes<Real>::kCount) {
+        first += load(a + i) * load(b + i);
+        second += load(a + i + Lanes<Real>::kCount) * load(b + i + Lanes<Real>::kCount);
+    }
+    for (; i < width; i += Lanes<Real>::kCount) {
+        first += load(a + i) * load(b + i);
+    }
+    return sumOf(first + second);
+}
+
+/// Softmax in place; returns log Σ exp.
+template <class Real> RW_INLINE Real softmaxRow(std::int64_t blocks, Real* gates)
+{
+    Real most = gates[0];
+    for (std::int64_t j = 1; j < blocks; ++j) {
+        most = std::max(most, gates[j]);
+    }
+    Real sum = 0;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] = std::exp(gates[j] - most);
+        sum += gates[j];
+    }
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] /= sum;
+    }
+    return most + std::log(sum);
+}
+
+/// raw = W2 g, scores = map(raw). Same code forwards and backwards, so that both see the same bits.
+template <class Real>
+RW_INLINE void scoreRow(Row<Real>& row, const Real* w2t, const Real* gates, std::int64_t bank, std::int64_t blocks,
+                        ScoreMap map)
+{
+    const std::int64_t width = row.width;
+    Real* raw = row.raw.data();
+    Real* scores = row.scores.data();
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        Vector<Real> sum {};
+        for (std::int64_t j = 0; j < blocks; ++j) {
+            sum += load(w2t + j * width + i) * gates[j];
+        }
+        store<Real>(raw + i, sum);
+    }
+    switch (map) {
+    case ScoreMap::None:
+        std::memcpy(scores, raw, at(width) * sizeof(Real));
+        break;
+    case ScoreMap::Relu:
+        for (std::int64_t i = 0; i < width; ++i) {
+            scores[i] = raw[i] < 0 ? Real(0) : raw[i]; // NaN stays NaN
+        }
+        break;
+    case ScoreMap::Abs:
+        for (std::int64_t i = 0; i < width; ++i) {
+            scores[i] = std::abs(raw[i]);
+        }
+        break;
+    case ScoreMap::Softplus:
+        for (std::int64_t i = 0; i < bank; ++i) {
+            scores[i] = raw[i] > Real(20) ? raw[i] : std::log1p(std::exp(raw[i]));
+        }
+        break;
+    }
+}
+
+template <class Real> constexpr std::array<typename Lanes<Real>::Integer, 8> kLaneIndex { 0, 1, 2, 3, 4, 5, 6, 7 };
+
+/// Which of the lanes from index i on a cut keeps.
+template <class Real>
+RW_INLINE Mask<Real> keptLanes(Vector<Real> scores, const Cut<Real>& cut, std::int64_t i, Mask<Real> lanes)
+{
+    const Vector<Real> size = magnitude<Real>(scores);
+    const auto last = static_cast<typename Lanes<Real>::Integer>(cut.last - i);
+    return (size > cut.level) | ((size == cut.level) & (lanes <= last));
+}
+
+template <class Real> RW_INLINE Mask<Real> laneIndices()
+{
+    Mask<Real> lanes;
+    std::memcpy(&lanes, kLaneIndex<Real>.data(), sizeof lanes);
+    return lanes;
+}
+
+/// Sums of one group of tokens.
+template <class Real> struct GroupSums {
+    std::vector<double> gates, top;
+    std::vector<std::int64_t> ranks;
+    std::vector<Real> share, largest;
+    std::vector<typename Lanes<Real>::Integer> kept;
+    SelectSums sums;
+
+    GroupSums(std::int64_t bank, std::int64_t blocks)
+        : gates(at(blocks)), top(at(blocks)), ranks(at(bank + 1)), share(at(padded(bank))), largest(at(padded(bank))),
+          kept(at(padded(bank)))
+    {
+    }
+};
+
+/// Σ and maximum of the squares, which it writes.
+template <class Real> RW_INLINE void squareRow(Row<Real>& row, Real& total, Real& largest)
+{
+    Vector<Real> sum {};
+    Vector<Real> most {};
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Vector<Real> square = score * score;
+        store<Real>(row.squares.data() + i, square);
+        sum += square;
+        most = most > square ? most : square;
+    }
+    total = sumOf(sum);
+    largest = 0;
+    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
+        largest = std::max(largest, most[lane]);
+    }
+}
+
+/// masked = z ⊙ s where kept, and the sums for each vector with weight `scale` = 1/Σs² (0: not counted).
+template <class Real>
+RW_INLINE void maskRow(const SelectForward<Real>& job, std::int64_t t, const Cut<Real>& cut, bool counted, Real scale,
+                       Row<Real>& row, GroupSums<Real>& group)
+{
+    const bool whole = job.bank == row.width;
+    const Real* z = job.projected ? job.projected + t * job.bank : nullptr;
+    Real* masked = whole ? job.masked + t * job.bank : row.grad.data();
+    if (z && !whole) {
+        std::copy_n(z, job.bank, row.product.data());
+        z = row.product.data();
+    }
+    const Mask<Real> lanes = laneIndices<Real>();
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Mask<Real> keep = keptLanes<Real>(score, cut, i, lanes);
+        store<Real>(masked + i, where<Real>(keep, z ? load(z + i) * score : score));
+        if (counted) {
+            const Vector<Real> part = load(row.squares.data() + i) * scale;
+            store<Real>(group.share.data() + i, load(group.share.data() + i) + part);
+            const Vector<Real> most = load(group.largest.data() + i);
+            store<Real>(group.largest.data() + i, most > part ? most : part);
+            Mask<Real> count;
+            std::memcpy(&count, group.kept.data() + i, sizeof count);
+            count -= keep;
+            std::memcpy(group.kept.data() + i, &count, sizeof count);
+        }
+    }
+    if (!whole) {
+        std::copy_n(masked, job.bank, job.masked + t * job.bank);
+    }
+}
+
+/// One token forwards: fills the outputs of row `t` and adds to the sums of its group.
+template <class Real>
+RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                            Row<Real>& row, GroupSums<Real>& group)
+{
+    const std::int64_t bank = job.bank;
+    const std::int64_t blocks = job.blocks;
+    Real* gates = job.gates + t * blocks;
+    readInput(job, t, row);
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] = dotOf(row.input.data(), weights.w1.data() + j * row.inputWidth, row.inputWidth);
+    }
+    const Real lse = softmaxRow(blocks, gates);
+    job.lse[t] = lse;
+    scoreRow(row, weights.w2t.data(), gates, bank, blocks, job.map);
+    Real total = 0;
+    Real largest = 0;
+    squareRow(row, total, largest);
+    const bool counted = !job.valid || job.valid[t] != 0;
+    const bool finite =
+        std::isfinite(total) || std::ranges::all_of(row.scores, [](Real s) { return std::isfinite(s); });
+    SelectSums& sums = group.sums;
+    if (!finite) {
+        constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+        job.cuts[t] = { Real(-1), -1, static_cast<std::int32_t>(bank) };
+        job.energies[2 * t] = job.energies[2 * t + 1] = kNaN;
+        std::fill_n(job.masked + t * bank, bank, std::numeric_limits<Real>::quiet_NaN());
+        sums.missing = counted ? kNaN : sums.missing;
+        sums.energy = counted ? kNaN : sums.energy;
+    } else {
+        const Selection<Real> chosen = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total,
+                                                    largest, job.eta, row.candidates);
+        job.cuts[t] = chosen.cut;
+        job.energies[2 * t] = chosen.kept;
+        job.energies[2 * t + 1] = chosen.total;
+        const bool some = chosen.total > 0;
+        maskRow(job, t, chosen.cut, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
+        const double energy = some ? std::min(1.0, chosen.kept / chosen.total) : 1.0;
+        sums.energy += counted ? energy : 0;
+        sums.missing += counted ? 1 - energy : 0;
+    }
+    if (!counted) {
+        return;
+    }
+    sums.squaredLse += static_cast<double>(lse) * static_cast<double>(lse);
+    ++sums.tokens;
+    ++group.ranks[at(job.cuts[t].count)];
+    std::int64_t best = 0;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        group.gates[at(j)] += static_cast<double>(gates[j]);
+        best = gates[j] > gates[best] ? j : best;
+    }
+    group.top[at(best)] += 1;
+}
+
+template <class Real>
+void addGroup(const GroupSums<Real>& group, std::int64_t bank, std::int64_t blocks, SelectSums& sums)
+{
+    sums.energy += group.sums.energy;
+    sums.missing += group.sums.missing;
+    sums.squaredLse += group.sums.squaredLse;
+    sums.tokens += group.sums.tokens;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        sums.gates[j] += group.gates[at(j)];
+        sums.top[j] += group.top[at(j)];
+    }
+    for (std::int64_t i = 0; i < bank; ++i) {
+        sums.kept[i] += static_cast<std::int64_t>(group.kept[at(i)]);
+        sums.share[i] += static_cast<double>(group.share[at(i)]);
+        sums.largestShare[i] = std::max(sums.largestShare[i], static_cast<double>(group.largest[at(i)]));
+    }
+    for (std::int64_t k = 0; k <= bank; ++k) {
+        sums.ranks[k] += group.ranks[at(k)];
+    }
+}
+
+/// Gradient at the scores of token t in row.grad, from the spectral loss and from `masked`; writes that at z.
+template <class Real>
+RW_INLINE void scoreGradient(const SelectBackward<Real>& job, std::int64_t t, bool counted, Row<Real>& row)
+{
+    const bool whole = job.bank == row.width;
+    const Cut<Real> cut = job.cuts[t];
+    const Mask<Real> lanes = laneIndices<Real>();
+    Vector<Real> keptSlope {};
+    Vector<Real> droppedSlope {};
+    if (counted && job.missingGrad != 0) {
+        const double kept = job.energies[2 * t];
+        const double total = job.energies[2 * t + 1];
+        if (total > 0) {
+            keptSlope += static_cast<Real>(-2 * std::max(0.0, total - kept) / (total * total) * job.missingGrad);
+            droppedSlope += static_cast<Real>(2 * kept / (total * total) * job.missingGrad);
+        }
+    }
+    const Real* upstream = job.maskedGrad ? job.maskedGrad + t * job.bank : nullptr;
+    const Real* z = job.projected ? job.projected + t * job.bank : nullptr;
+    Real* zGrad = job.projectedGrad ? job.projectedGrad + t * job.bank : nullptr;
+    if (!whole && upstream) { // squares are free here: upstream; product: z, then its gradient
+        std::copy_n(upstream, job.bank, row.squares.data());
+        upstream = row.squares.data();
+    }
+    if (!whole && z) {
+        std::copy_n(z, job.bank, row.product.data());
+        z = row.product.data();
+    }
+    Real* zGradRow = whole ? zGrad : row.product.data();
+    for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+        const Vector<Real> score = load(row.scores.data() + i);
+        const Mask<Real> keep = keptLanes<Real>(score, cut, i, lanes);
+        Vector<Real> grad = score * (where<Real>(keep, keptSlope) + where<Real>(~keep, droppedSlope));
+        if (upstream) {
+            const Vector<Real> through = where<Real>(keep, load(upstream + i));
+            if (z) {
+                grad += through * load(z + i);
+                if (zGrad) {
+                    store<Real>(zGradRow + i, through * score);
+                }
+            } else {
+                grad += through;
+            }
+        }
+        store<Real>(row.grad.data() + i, grad);
+    }
+    if (!whole && zGrad && upstream && z) {
+        std::copy_n(row.product.data(), job.bank, zGrad);
+    }
+}
+
+/// From the gradient at the mapped scores to that at the raw ones.
+template <class Real> RW_INLINE void unmap(ScoreMap map, std::int64_t bank, Row<Real>& row)
+{
+    const Real* raw = row.raw.data();
+    Real* grad = row.grad.data();
+    switch (map) {
+    case ScoreMap::None:
+        break;
+    case ScoreMap::Relu:
+        for (std::int64_t i = 0; i < bank; ++i) {
+            grad[i] = raw[i] > 0 ? grad[i] : Real(0);
+        }
+        break;
+    case ScoreMap::Abs:
+        for (std::int64_t i = 0; i < bank; ++i) {
+            grad[i] = raw[i] > 0 ? grad[i] : (raw[i] < 0 ? -grad[i] : Real(0));
+        }
+        break;
+    case ScoreMap::Softplus:
+        for (std::int64_t i = 0; i < bank; ++i) {
+            grad[i] *= Real(1) / (Real(1) + std::exp(-raw[i]));
+        }
+        break;
+    }
+    for (std::int64_t i = bank; i < row.width; ++i) {
+        grad[i] = 0;
+    }
+}
+
+/// One token backwards. The weight gradients [m, R'] and [m, D'] are the group's.
+template <class Real>
+RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                             Row<Real>& row, Real* w2Grad, Real* w1Grad)
+{
+    const std::int64_t blocks = job.blocks;
+    const Real* gates = job.gates + t * blocks;
+    const bool counted = !job.valid || job.valid[t] != 0;
+    scoreRow(row, weights.w2t.data(), gates, job.bank, blocks, job.map);
+    scoreGradient(job, t, counted, row);
+    unmap(job.map, job.bank, row);
+
+    Real* logitsGrad = job.logitsGrad + t * blocks;
+    const Real* grad = row.grad.data();
+    Real mean = 0;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        const Real* column = weights.w2t.data() + j * row.width;
+        Real* columnGrad = w2Grad + j * row.width;
+        const Real gate = gates[j];
+        Vector<Real> sum {};
+        for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
+            const Vector<Real> g = load(grad + i);
+            store<Real>(columnGrad + i, load(columnGrad + i) + g * gate);
+            sum += load(column + i) * g;
+        }
+        Real dot = sumOf(sum);
+        if (counted && job.gatesGrad) {
+            dot += static_cast<Real>(job.gatesGrad[j]);
+        }
+        logitsGrad[j] = dot;
+        mean += gate * dot;
+    }
+    const Real pull = counted ? static_cast<Real>(2 * job.squaredLseGrad) * job.lse[t] : Real(0);
+    readInput(job, t, row);
+    const Real* input = row.input.data();
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        const Real slope = gates[j] * (logitsGrad[j] - mean + pull);
+        logitsGrad[j] = slope;
+        Real* target = w1Grad + j * row.inputWidth;
+        for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+            store<Real>(target + i, load(target + i) + load(input + i) * slope);
+        }
+    }
+}
+
+template <class Real>
+RW_INLINE void inputGradToken(const SelectShape<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                              const Real* logitsGrad, Row<Real>& row, Real* inputGrad)
+{
+    if (job.dropout.probability > 0) {
+        fillFactors(job.dropout, t, job.width, row.factors.data());
+    } else {
+        std::ranges::fill(row.factors, Real(1));
+    }
+    Real* sums = row.input.data();
+    const Real* slopes = logitsGrad + t * job.blocks;
+    for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+        Vector<Real> sum {};
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            sum += load(weights.w1.data() + j * row.inputWidth + i) * slopes[j];
+        }
+        store<Real>(sums + i, sum * load(row.factors.data() + i));
+    }
+    Real* target = inputGrad + t * job.width;
+    for (std::int64_t i = 0; i < job.width; ++i) {
+        target[i] += sums[i];
+    }
+}
+
+/// Runs body(group, row) for each group of tokens, on `threads` threads.
+template <class Real, class Body> void forEachGroup(const SelectShape<Real>& job, const Body& body)
+{
+    const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
+    [[maybe_unused]] const int threads =
+        static_cast<int>(std::clamp<std::int64_t>(job.threads, 1, std::max<std::int64_t>(groups, 1)));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Row<Real> row(job.bank, job.width);
+#pragma omp for schedule(static)
+        for (std::int64_t g = 0; g < groups; ++g) {
+            body(g, row);
+        }
+    }
+}
+
+template <class Real> Cut<Real> selectScores(const Real* scores, std::int64_t bank, double eta)
+{
+    Row<Real> row(bank, 0);
+    std::copy_n(scores, bank, row.scores.data());
+    Real total = 0;
+    Real largest = 0;
+    squareRow(row, total, largest);
+    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta, row.candidates)
+        .cut;
+}
+
+template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums)
+{
+    const Weights<Real> weights(job);
+    const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
+    std::vector<GroupSums<Real>> parts(at(groups), GroupSums<Real>(job.bank, job.blocks));
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        for (std::int64_t t = g * kGroup; t < std::min(job.tokens, (g + 1) * kGroup); ++t) {
+            forwardToken(job, weights, t, row, parts[at(g)]);
+        }
+    });
+    for (const GroupSums<Real>& part : parts) {
+        addGroup(part, job.bank, job.blocks, sums);
+    }
+}
+
+template <class Real> void selectBackward(const SelectBackward<Real>& job)
+{
+    const Weights<Real> weights(job);
+    const std::int64_t width = padded(job.bank);
+    const std::int64_t inputWidth = padded(job.width);
+    const std::int64_t groups = (job.tokens + kGroup - 1) / kGroup;
+    std::vector<Real> w2Parts(at(groups * job.blocks * width));
+    std::vector<Real> w1Parts(at(groups * job.blocks * inputWidth));
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        for (std::int64_t t = g * kGroup; t < std::min(job.tokens, (g + 1) * kGroup); ++t) {
+            backwardToken(job, weights, t, row, w2Parts.data() + g * job.blocks * width,
+                          w1Parts.data() + g * job.blocks * inputWidth);
+        }
+    });
+    std::fill_n(job.w2Grad, job.bank * job.blocks, 0.0);
+    std::fill_n(job.w1Grad, job.width * job.blocks, 0.0);
+    for (std::int64_t g = 0; g < groups; ++g) {
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            const Real* w2Part = w2Parts.data() + (g * job.blocks + j) * width;
+            for (std::int64_t r = 0; r < job.bank; ++r) {
+                job.w2Grad[r * job.blocks + j] += static_cast<double>(w2Part[r]);
+            }
+            const Real* w1Part = w1Parts.data() + (g * job.blocks + j) * inputWidth;
+            for (std::int64_t i = 0; i < job.width; ++i) {
+                job.w1Grad[j * job.width + i] += static_cast<double>(w1Part[i]);
+            }
+        }
+    }
+}
+
+template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad)
+{
+    const Weights<Real> weights(job);
+    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
+        for (std::int64_t t = g * kGroup; t < std::min(job.tokens, (g + 1) * kGroup); ++t) {
+            inputGradToken(job, weights, t, logitsGrad, row, inputGrad);
+        }
+    });
+}
+
+template <class Real>
+void dropoutFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
+{
+    fillFactors(dropout, t, width, factors);
+}
