@@ -121,7 +121,8 @@ Result<void> preprocessOpenVla(const PolicyProcessorData& data, Transition& tran
         longest = std::max(longest, rows.back().size());
     }
     const auto shape = { static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(longest) };
-    const at::Tensor ids = at::full(shape, std::get<io::OpenVlaConfig>(data.config.model).padTokenId, at::TensorOptions(at::kLong));
+    const at::Tensor ids =
+        at::full(shape, std::get<io::OpenVlaConfig>(data.config.model).padTokenId, at::TensorOptions(at::kLong));
     const at::Tensor mask = at::zeros(shape, at::TensorOptions(at::kBool));
     for (std::size_t row = 0; row < rows.size(); ++row) {
         const std::size_t begin = row * longest;

@@ -76,7 +76,7 @@ public:
     /// The pipelines that lerobot's factory makes for `config`, in memory: for training and rollout of our own.
     ///
     /// The tokenizer may be missing for policies that are only asked to normalise; preprocess() then fails on a task.
-    /// Errors: Unsupported (type), FieldInvalid.
+    /// Errors: Unsupported (type), FieldInvalid (device).
     [[nodiscard]] static Result<PolicyProcessor> create(const io::PolicyConfig& config, const Statistics& statistics,
                                                         std::optional<io::Tokenizer> tokenizer,
                                                         const ProcessorOptions& options = {});

@@ -247,12 +247,13 @@ Result<void> checkConfig(const io::PolicyConfig& config)
 }
 
 /// OpenVLA has no pipeline files: prompts, images and statistics are fixed by its configuration.
-std::shared_ptr<PolicyProcessorData> openVlaData(const io::PolicyConfig& config, const ProcessorOptions& options)
+Result<std::shared_ptr<PolicyProcessorData>> openVlaData(const io::PolicyConfig& config,
+                                                         const ProcessorOptions& options)
 {
     auto data = std::make_shared<PolicyProcessorData>();
     data->config = config;
     const auto& openvla = std::get<io::OpenVlaConfig>(config.model);
-    data->device = at::Device(options.device);
+    RW_TRY(data->device, deviceNamed(options.device));
     data->unnormKey = options.unnormKey;
     data->openVlaActions = openvla.normStats;
     if (!openvla.imageSizes.empty()) {
@@ -300,7 +301,7 @@ Result<std::shared_ptr<PolicyProcessorData>> loadOpenVla(const io::PolicyConfig&
                                                          const ProcessorOptions& options,
                                                          std::vector<Warning>& warnings)
 {
-    auto data = openVlaData(config, options);
+    RW_TRY(auto data, openVlaData(config, options));
     std::error_code ignored;
     if (const fs::path file = folder / "preprocessor_config.json"; fs::exists(file, ignored)) {
         RW_TRY(const std::string text, readFile(file));
@@ -363,7 +364,7 @@ Result<PolicyProcessor> PolicyProcessor::load(const fs::path& folder, const Proc
         return processor;
     }
     auto data = std::make_shared<PolicyProcessorData>();
-    data->device = at::Device(options.device);
+    RW_TRY(data->device, deviceNamed(options.device));
     RW_TRY(data->pre, io::readProcessorPipeline(preFile, warnings));
     RW_TRY(data->post, io::readProcessorPipeline(postFile, warnings));
     StepSources sources { .file = preFile.string(),
@@ -393,7 +394,7 @@ Result<PolicyProcessor> PolicyProcessor::create(const io::PolicyConfig& config, 
 {
     RW_TRY_VOID(checkConfig(config));
     if (config.openvla() != nullptr) {
-        auto data = openVlaData(config, options);
+        RW_TRY(auto data, openVlaData(config, options));
         data->openVlaTokenizer = std::move(tokenizer);
         if (auto own = openVlaStatistics(statistics)) {
             data->openVlaActions = { { options.unnormKey, std::move(*own) } };
@@ -402,7 +403,7 @@ Result<PolicyProcessor> PolicyProcessor::create(const io::PolicyConfig& config, 
     }
     auto data = std::make_shared<PolicyProcessorData>();
     data->config = config;
-    data->device = at::Device(options.device);
+    RW_TRY(data->device, deviceNamed(options.device));
     const PipelineMaker maker(config, options);
     data->pre = maker.preprocessor(!statistics.empty());
     data->post = maker.postprocessor(!statistics.empty());

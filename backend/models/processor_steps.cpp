@@ -11,6 +11,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/TensorOperators.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -399,7 +400,8 @@ Result<Made> StepBuilder::device()
     }
     RW_TRY_VOID(m_reader.result());
     // The preprocessor's device is the training machine's; results always come back to the CPU.
-    return std::make_unique<DeviceStep>(at::Device(m_sources.isPostprocessor ? "cpu" : m_sources.options.device), type);
+    RW_TRY(const at::Device target, deviceNamed(m_sources.isPostprocessor ? "cpu" : m_sources.options.device));
+    return std::make_unique<DeviceStep>(target, type);
 }
 
 std::vector<io::PolicyFeature> StepBuilder::readFeatures()
@@ -493,6 +495,15 @@ Result<Made> StepBuilder::relative(bool inverse)
 }
 
 } // namespace
+
+Result<at::Device> deviceNamed(const std::string& name)
+{
+    try {
+        return at::Device(name);
+    } catch (const c10::Error&) {
+        return fail(Errc::FieldInvalid, fmt::format("\"{}\" is not a device; write cpu or cuda:0", name), "device");
+    }
+}
 
 at::Tensor RelativeActions::mask(std::int64_t width, const at::TensorOptions& options) const
 {

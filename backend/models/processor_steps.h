@@ -20,6 +20,9 @@ public:
     [[nodiscard]] virtual const io::Tokenizer* tokenizer() const { return nullptr; }
 };
 
+/// A device by torch's name. Errors: FieldInvalid.
+[[nodiscard]] Result<at::Device> deviceNamed(const std::string& name);
+
 /// Which dimensions of the action are relative to the state.
 struct RelativeActions {
     bool enabled = false;

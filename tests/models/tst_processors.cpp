@@ -697,6 +697,9 @@ TEST(Processor, refusals)
     expectError(processor.batch(smallObservation()), Errc::FieldMissing);
     const auto silent = expectValue(PolicyProcessor::create(config, smallStatistics(), std::nullopt));
     expectError(silent.preprocess(smallObservation()), Errc::FieldMissing);
+    ProcessorOptions noDevice;
+    noDevice.device = "abacus";
+    expectError(PolicyProcessor::create(config, smallStatistics(), std::nullopt, noDevice), Errc::FieldInvalid);
     config.maxStateDim = 4;
     const auto narrow = expectValue(PolicyProcessor::create(config, smallStatistics(), anyTokenizer("smollm2")));
     expectError(narrow.makeBatch(smallObservation()), Errc::ShapeMismatch);
