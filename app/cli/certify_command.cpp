@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/engine_commands.h"
 #include "backend/adapters/certify_adapter.h"
+#include "backend/compress/certify_para.h"
 #include "backend/models/certify.h"
 #include "backend/train/certify_training.h"
 
@@ -9,6 +10,7 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 namespace rankwise::cli {
 
@@ -31,15 +33,23 @@ bool isAdapterCase(const fs::path& path)
     return fs::exists(path / "adapter_config.json");
 }
 
-Result<models::CertifyReport> certify(const fs::path& path, const models::CertifyOptions& options, const JobContext& job)
+Result<models::CertifyReport> certify(const fs::path& path, const models::CertifyOptions& options,
+                                      const JobContext& job)
 {
+    if (path.parent_path().filename() == "para" && (path.extension() == ".json" || fs::exists(path / "case.json"))) {
+        const fs::path scratch = fs::temp_directory_path() / fmt::format("rankwise-certify-{}", ::getpid());
+        auto report = compress::certifyParaCase(path, scratch, options);
+        std::error_code ignored;
+        fs::remove_all(scratch, ignored);
+        return report;
+    }
     if (isAdapterCase(path)) {
         return adapters::certifyAdapterCase(path.extension() == ".json" ? path : path / "golden.json", options);
     }
     return models::certifyCase(path, options, job);
 }
 
-}  // namespace
+} // namespace
 
 ExitCode runCertify(const Invocation& invocation, const CertifyOptions& options, ConsoleJob& job)
 {
@@ -54,8 +64,8 @@ ExitCode runCertify(const Invocation& invocation, const CertifyOptions& options,
             return printError(invocation, report.error());
         }
         passed = passed && report->passed();
-        text += fmt::format("{}  {} {}  {}\n{}{}\n\n", path, report->kind, report->family, report->about, report->table(),
-                            report->passed() ? "passed" : "FAILED");
+        text += fmt::format("{}  {} {}  {}\n{}{}\n\n", path, report->kind, report->family, report->about,
+                            report->table(), report->passed() ? "passed" : "FAILED");
         OrderedJson entry(report->json());
         entry["path"] = path;
         list.push_back(std::move(entry));
@@ -64,4 +74,4 @@ ExitCode runCertify(const Invocation& invocation, const CertifyOptions& options,
     return passed ? ExitCode::Success : ExitCode::Failure;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -35,7 +35,8 @@ public:
         app.require_subcommand(1);
         app.fallthrough();
         app.add_flag("--json", m_invocation.json, "Print one JSON object for machines");
-        app.add_option("--log", m_invocation.logLevels, "Log levels, e.g. info or warn,io=debug")->capture_default_str();
+        app.add_option("--log", m_invocation.logLevels, "Log levels, e.g. info or warn,io=debug")
+            ->capture_default_str();
         app.add_option("--log-file", m_invocation.logFile, "Also write the log to this file (rotated at 5 MB)");
         app.add_option("--threads", m_invocation.threads, "Threads for tensor work; 0 chooses")
             ->check(CLI::Range(0, 1024))
@@ -73,7 +74,8 @@ void declareLooking(Declaration& d)
     command->add_flag("--tensors", inspect->allTensors, "List every tensor");
 
     d.add(d.app(), "doctor", "What this machine has and lacks", Host::Front, std::make_shared<DoctorOptions>());
-    d.add(d.app(), "hub", "Models and datasets in the local Hugging Face cache", Host::Front, std::make_shared<HubOptions>());
+    d.add(d.app(), "hub", "Models and datasets in the local Hugging Face cache", Host::Front,
+          std::make_shared<HubOptions>());
 
     auto certify = std::make_shared<CertifyOptions>();
     command = d.add(d.app(), "certify", "Run golden case folders and compare every output with the reference",
@@ -143,13 +145,15 @@ void declareTraining(Declaration& d)
 {
     auto train = std::make_shared<TrainOptions>();
     CLI::App* command = d.add(d.app(), "train", "Fine-tune a policy; writes a run directory", Host::Engine, train);
-    command->add_option("config", train->config, "Training configuration (JSON); with --resume that of the run by default");
+    command->add_option("config", train->config,
+                        "Training configuration (JSON); with --resume that of the run by default");
     command->add_option("--run", train->run, "Run directory")->required();
     command->add_flag("--resume", train->resume, "Go on from the last checkpoint of the run");
     command->add_flag("--preflight", train->preflightOnly, "Check everything and stop before step 1");
 
     auto eval = std::make_shared<EvalOptions>();
-    command = d.add(d.app(), "eval", "Roll a policy out in simulation; success with Wilson intervals", Host::Engine, eval);
+    command =
+        d.add(d.app(), "eval", "Roll a policy out in simulation; success with Wilson intervals", Host::Engine, eval);
     command->add_option("--policy", eval->policy, "Policy folder")->required();
     command->add_option("--adapter", eval->adapters,
                         "Adapter folder or run directory, or `none` for the bare policy; repeat to compare in pairs");
@@ -158,7 +162,9 @@ void declareTraining(Declaration& d)
         ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
         ->capture_default_str();
     command->add_option("--seed", eval->seed, "First scene seed")->capture_default_str();
-    command->add_option("--arm", eval->arm, "piper or generic")->check(CLI::IsMember({ "piper", "generic" }))->capture_default_str();
+    command->add_option("--arm", eval->arm, "piper or generic")
+        ->check(CLI::IsMember({ "piper", "generic" }))
+        ->capture_default_str();
     command->add_option("--processes", eval->processes, "Rollouts side by side; 0 takes the cores")
         ->check(CLI::Range(std::int64_t(0), std::int64_t(256)))
         ->capture_default_str();
@@ -177,7 +183,8 @@ void declareTraining(Declaration& d)
     command->add_option("--out", para->out, "Folder to create")->required();
 
     auto exported = std::make_shared<ExportOptions>();
-    command = d.add(d.app(), "export", "Write a policy with its adapter merged in as a checkpoint of its own", Host::Engine, exported);
+    command = d.add(d.app(), "export", "Write a policy with its adapter merged in as a checkpoint of its own",
+                    Host::Engine, exported);
     command->add_option("--policy", exported->policy, "Policy folder, or a run of full fine-tuning")->required();
     command->add_option("--adapter", exported->adapter, "Adapter folder or run directory");
     command->add_option("--out", exported->out, "Folder to create")->required();
@@ -194,7 +201,7 @@ void declareTraining(Declaration& d)
     command->add_flag("--fresh", demo->fresh, "Start over instead of going on where an earlier run stopped");
 }
 
-}  // namespace
+} // namespace
 
 std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const* argv)
 {
@@ -220,4 +227,4 @@ std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const*
     return invocation;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -23,15 +23,15 @@ enum class ExitCode : int {
 
 /// Which program carries a command out.
 enum class Host : std::uint8_t {
-    Front,      ///< rankwise itself: no LibTorch.
-    Station,    ///< rankwise-station: datasets and simulation, no LibTorch.
-    Engine,     ///< rankwise-engine: LibTorch.
-    Workbench,  ///< The window.
+    Front,     ///< rankwise itself: no LibTorch.
+    Station,   ///< rankwise-station: datasets and simulation, no LibTorch.
+    Engine,    ///< rankwise-engine: LibTorch.
+    Workbench, ///< The window.
 };
 
 struct InspectOptions {
     std::string path;
-    bool scanValues = true;  ///< Look for NaN and infinity.
+    bool scanValues = true; ///< Look for NaN and infinity.
     bool allTensors = false;
 };
 struct DoctorOptions { };
@@ -41,21 +41,21 @@ struct CertifyOptions {
     double toleranceScale = 1.0;
 };
 struct DatasetOptions {
-    std::string action;  ///< info, check, stats or convert
+    std::string action; ///< info, check, stats or convert
     std::string path;
     std::string out;
     std::string version = "v3.0";
-    bool episodes = false;  ///< info: a line an episode.
-    bool shallow = false;   ///< check, stats: leave the pictures out.
-    bool repair = false;    ///< check: remove what a crash left, first.
-    bool write = false;     ///< stats: replace meta/stats.json.
+    bool episodes = false; ///< info: a line an episode.
+    bool shallow = false;  ///< check, stats: leave the pictures out.
+    bool repair = false;   ///< check: remove what a crash left, first.
+    bool write = false;    ///< stats: replace meta/stats.json.
 };
 struct SimRecordOptions {
     std::vector<std::string> tasks;
     std::int64_t episodes = 50;
     std::uint64_t seed = 7;
     std::string out;
-    std::string arm = "piper";  ///< "piper" or "generic".
+    std::string arm = "piper"; ///< "piper" or "generic".
     std::string frontCamera = "A";
     std::int64_t imageSize = 64;
     double disturbance = 0.7;
@@ -72,7 +72,7 @@ struct EvalOptions {
     std::vector<std::string> tasks;
     std::int64_t episodes = 50;
     std::uint64_t seed = 1000;
-    std::string arm = "piper";  ///< "piper" or "generic".
+    std::string arm = "piper"; ///< "piper" or "generic".
     std::string out;
     std::int64_t processes = 0;
     bool video = false;
@@ -102,8 +102,9 @@ struct GuiOptions {
 /// Private: prints what a program can do, for `doctor`.
 struct ProbeOptions { };
 
-using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
-                             TrainOptions, EvalOptions, ParaOptions, ExportOptions, DemoOptions, GuiOptions, ProbeOptions>;
+using Command =
+    std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
+                 TrainOptions, EvalOptions, ParaOptions, ExportOptions, DemoOptions, GuiOptions, ProbeOptions>;
 
 struct Invocation {
     Host host = Host::Front;
@@ -111,10 +112,10 @@ struct Invocation {
     bool json = false;
     std::string logLevels = "warn";
     std::string logFile;
-    std::int64_t threads = 0;  ///< 0: all cores but one for training, all otherwise.
+    std::int64_t threads = 0; ///< 0: all cores but one for training, all otherwise.
 };
 
 /// Parses. Prints help, the version or the usage error itself and returns the exit code then.
 [[nodiscard]] std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const* argv);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

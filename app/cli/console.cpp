@@ -117,9 +117,15 @@ ConsoleJob::ConsoleJob(const Invocation& invocation) : m_state(std::make_unique<
     });
 }
 
-ConsoleJob::~ConsoleJob() { clearLine(); }
+ConsoleJob::~ConsoleJob()
+{
+    clearLine();
+}
 
-const JobContext& ConsoleJob::context() const { return m_state->context; }
+const JobContext& ConsoleJob::context() const
+{
+    return m_state->context;
+}
 
 void ConsoleJob::clearLine()
 {
@@ -135,11 +141,12 @@ ExitCode guarded(const Invocation& invocation, const std::function<ExitCode()>& 
     try {
         return body();
     } catch (const std::bad_alloc&) {
-        return printError(invocation, { Errc::TooLarge, "not enough memory; use fewer samples a batch or a smaller model" });
+        return printError(invocation,
+                          { Errc::TooLarge, "not enough memory; use fewer samples a batch or a smaller model" });
     } catch (const std::exception& exception) {
         return printError(invocation,
                           { Errc::Internal, std::string("a bug in Rankwise, please report it: ") + exception.what() });
     }
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

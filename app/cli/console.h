@@ -43,4 +43,4 @@ private:
 /// Runs `body`; an exception that escapes it is reported as Internal.
 ExitCode guarded(const Invocation& invocation, const std::function<ExitCode()>& body);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -29,10 +29,10 @@ namespace fs = std::filesystem;
 /// How much of everything; changing results is a new demo.
 struct DemoPlan {
     std::vector<std::string> tasks;
-    std::int64_t episodes = 30;  ///< Demonstrations of each task.
+    std::int64_t episodes = 30; ///< Demonstrations of each task.
     std::int64_t steps = 300;
     std::int64_t batch = 32;
-    std::int64_t rollouts = 12;  ///< Of each task and policy.
+    std::int64_t rollouts = 12; ///< Of each task and policy.
     std::vector<std::string> methods { "lora_sp", "lora", "full" };
     std::vector<double> budgets { 0.5, 0.25, 0.1 };
     std::int64_t imageSize = 64;
@@ -41,8 +41,13 @@ struct DemoPlan {
 DemoPlan planOf(const DemoOptions& options)
 {
     if (options.quick) {
-        return { .tasks = { "press_button" }, .episodes = 20, .steps = 60, .batch = 16, .rollouts = 8,
-                 .methods = { "lora_sp", "lora" }, .budgets = { 0.25 } };
+        return { .tasks = { "press_button" },
+                 .episodes = 20,
+                 .steps = 60,
+                 .batch = 16,
+                 .rollouts = 8,
+                 .methods = { "lora_sp", "lora" },
+                 .budgets = { 0.25 } };
     }
     return { .tasks = sim::taskNames() };
 }
@@ -60,9 +65,9 @@ Json methodJson(const std::string& name)
 
 Json planJson(const DemoPlan& plan, const DemoOptions& options)
 {
-    return { { "tasks", plan.tasks },     { "episodes", plan.episodes }, { "steps", plan.steps },   { "batch", plan.batch },
-             { "rollouts", plan.rollouts }, { "methods", plan.methods },   { "budgets", plan.budgets }, { "seed", options.seed },
-             { "image_size", plan.imageSize } };
+    return { { "tasks", plan.tasks },     { "episodes", plan.episodes }, { "steps", plan.steps },
+             { "batch", plan.batch },     { "rollouts", plan.rollouts }, { "methods", plan.methods },
+             { "budgets", plan.budgets }, { "seed", options.seed },      { "image_size", plan.imageSize } };
 }
 
 class Demo {
@@ -106,12 +111,13 @@ private:
         RW_TRY_VOID(createFolders(m_out));
         const fs::path state = m_out / "demo.json";
         const Json plan = planJson(m_plan, m_options);
-        if (const auto earlier = readJsonFile(state); earlier && !m_options.fresh && earlier->value("plan", Json()) == plan
-            && !earlier->value("finished", false)) {
+        if (const auto earlier = readJsonFile(state); earlier && !m_options.fresh
+            && earlier->value("plan", Json()) == plan && !earlier->value("finished", false)) {
             say("going on with the unfinished demo in " + m_out.string());
             return {};
         }
-        for (const char* name : { "dataset", "runs", "para", "configs", "videos", "results.json", "report.html", "demo.json" }) {
+        for (const char* name :
+             { "dataset", "runs", "para", "configs", "videos", "results.json", "report.html", "demo.json" }) {
             std::error_code error;
             fs::remove_all(m_out / name, error);
             if (error) {
@@ -123,7 +129,8 @@ private:
 
     Result<void> saveState(bool finished)
     {
-        return writeFileAtomically(m_out / "demo.json", jsonText(Json { { "plan", planJson(m_plan, m_options) }, { "finished", finished } }));
+        return writeFileAtomically(
+            m_out / "demo.json", jsonText(Json { { "plan", planJson(m_plan, m_options) }, { "finished", finished } }));
     }
 
     Result<void> record()
@@ -135,7 +142,8 @@ private:
         }
         std::error_code error;
         fs::remove_all(datasetFolder(), error);
-        say(fmt::format("recording {} demonstrations of each of {} tasks by the scripted experts", m_plan.episodes, m_plan.tasks.size()));
+        say(fmt::format("recording {} demonstrations of each of {} tasks by the scripted experts", m_plan.episodes,
+                        m_plan.tasks.size()));
         sim::RecordOptions options;
         options.generator.tasks = m_plan.tasks;
         options.generator.episodes = static_cast<int>(m_plan.episodes);
@@ -143,8 +151,8 @@ private:
         options.generator.width = options.generator.height = static_cast<int>(m_plan.imageSize);
         options.out = datasetFolder();
         RW_TRY(const auto summary, sim::recordEpisodes(options, m_job.context()));
-        say(fmt::format("{} episodes, {} frames, {} attempts discarded", summary.generated.episodes, summary.generated.frames,
-                        summary.generated.discarded));
+        say(fmt::format("{} episodes, {} frames, {} attempts discarded", summary.generated.episodes,
+                        summary.generated.frames, summary.generated.discarded));
         return {};
     }
 
@@ -160,7 +168,8 @@ private:
                             { "steps", m_plan.steps },
                             { "batch_size", m_plan.batch },
                             { "optimizer", { { "preset", "nano" }, { "lr", method == "full" ? 5e-4 : 2e-3 } } },
-                            { "schedule", { { "type", "cosine" }, { "warmup_steps", 20 }, { "decay_steps", m_plan.steps } } },
+                            { "schedule",
+                              { { "type", "cosine" }, { "warmup_steps", 20 }, { "decay_steps", m_plan.steps } } },
                             { "ema", { { "decay", 0.98 } } },
                             { "digest_every", std::max<std::int64_t>(1, m_plan.steps / 30) },
                             { "checkpoint_every", std::max<std::int64_t>(1, m_plan.steps / 3) } };
@@ -190,7 +199,8 @@ private:
         }
         RW_TRY_VOID(createFolders(out.parent_path()));
         RW_TRY(const fs::path adapter, adapterFolder(runFolder("lora")));
-        RW_TRY(const Json receipt, compress::compressAdapter(adapter, out, { .policy = { .value = budget } }, m_job.context()));
+        RW_TRY(const Json receipt,
+               compress::compressAdapter(adapter, out, { .policy = { .value = budget } }, m_job.context()));
         say(fmt::format("PARA keeps {:g} of the LoRA adapter's rank", budget));
         return {};
     }
@@ -217,11 +227,12 @@ private:
         options.keepEpisodes = 1;
         at::set_num_threads(1);
         for (const Entry& entry : entries) {
-            RW_TRY(auto report, eval::runRollouts(entry.name, runtimeFactory(m_base, entry.adapter), options, m_job.context(),
-                                                  [&](const eval::RolloutEpisode& episode, std::int64_t done, std::int64_t all) {
-                                                      m_job.context().report(static_cast<double>(done) / static_cast<double>(all),
-                                                                             entry.name + ", " + episode.task);
-                                                  }));
+            RW_TRY(auto report,
+                   eval::runRollouts(entry.name, runtimeFactory(m_base, entry.adapter), options, m_job.context(),
+                                     [&](const eval::RolloutEpisode& episode, std::int64_t done, std::int64_t all) {
+                                         m_job.context().report(static_cast<double>(done) / static_cast<double>(all),
+                                                                entry.name + ", " + episode.task);
+                                     }));
             say(fmt::format("{:<10} {}", entry.name, eval::successText(report.total())));
             m_reports.push_back(std::move(report));
         }
@@ -251,8 +262,9 @@ private:
         for (const std::string& task : m_plan.tasks) {
             tasks += (tasks.empty() ? "" : ",") + task;
         }
-        std::vector<std::string> lines { fmt::format("rankwise sim record --task {} --episodes {} --seed {} --image-size {} --out dataset",
-                                                     tasks, m_plan.episodes, m_options.seed, m_plan.imageSize) };
+        std::vector<std::string> lines { fmt::format(
+            "rankwise sim record --task {} --episodes {} --seed {} --image-size {} --out dataset", tasks,
+            m_plan.episodes, m_options.seed, m_plan.imageSize) };
         std::string compared = "--adapter none";
         for (const std::string& method : m_plan.methods) {
             lines.push_back(fmt::format("rankwise train configs/{0}.json --run runs/{0}", method));
@@ -263,8 +275,8 @@ private:
                                         data::stepName(m_plan.steps), budget, budgetName(budget)));
             compared += " --adapter para/" + budgetName(budget);
         }
-        lines.push_back(fmt::format("rankwise eval --policy {} {} --task {} --episodes {} --seed {}", m_base.string(), compared, tasks,
-                                    m_plan.rollouts, m_options.seed));
+        lines.push_back(fmt::format("rankwise eval --policy {} {} --task {} --episodes {} --seed {}", m_base.string(),
+                                    compared, tasks, m_plan.rollouts, m_options.seed));
         return lines;
     }
 
@@ -278,7 +290,7 @@ private:
     std::chrono::steady_clock::time_point m_begin;
 };
 
-}  // namespace
+} // namespace
 
 ExitCode runDemo(const Invocation& invocation, const DemoOptions& options, ConsoleJob& job)
 {
@@ -288,8 +300,9 @@ ExitCode runDemo(const Invocation& invocation, const DemoOptions& options, Conso
     if (!report) {
         return printError(invocation, report.error());
     }
-    printResult(invocation, fmt::format("report: {}\n", report->string()), jsonText(OrderedJson { { "report", report->string() } }));
+    printResult(invocation, fmt::format("report: {}\n", report->string()),
+                jsonText(OrderedJson { { "report", report->string() } }));
     return ExitCode::Success;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

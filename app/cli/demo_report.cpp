@@ -50,7 +50,7 @@ std::string shortPath(const std::string& path)
 /// Rows of the rank map: one a layer of the stack for a group, the mean over its matrices.
 struct RankRows {
     std::vector<std::string> labels;
-    std::vector<std::vector<std::size_t>> members;  ///< Indices into the layer table.
+    std::vector<std::vector<std::size_t>> members; ///< Indices into the layer table.
 };
 
 RankRows rowsByLayer(const std::vector<data::RunLayer>& layers)
@@ -61,7 +61,8 @@ RankRows rowsByLayer(const std::vector<data::RunLayer>& layers)
         const auto key = std::pair(layers[i].group, layers[i].depth);
         if (!rowOf.contains(key)) {
             rowOf[key] = rows.labels.size();
-            const std::string group = kGroups.at(static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 3)));
+            const std::string group =
+                kGroups.at(static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 3)));
             rows.labels.push_back(layers[i].depth < 0 ? group : fmt::format("{} {}", group, layers[i].depth));
             rows.members.emplace_back();
         }
@@ -90,12 +91,16 @@ void addRankFigures(eval::Report& report, const data::RunHistory& history)
             map.values[r].push_back(sum / static_cast<double>(rows.members[r].size()));
         }
     }
-    report.figure(svg(map), fmt::format("Mean over the tokens and the matrices of each layer, out of {} vectors, at the energy target η. "
-                                        "The first column is the untrained router: only the change from it is evidence.",
-                                        layers.front().capacity));
+    report.figure(
+        svg(map),
+        fmt::format("Mean over the tokens and the matrices of each layer, out of {} vectors, at the energy target η. "
+                    "The first column is the untrained router: only the change from it is evidence.",
+                    layers.front().capacity));
     const data::RunDigest& first = history.digests.front();
     for (std::int64_t group = 0; group < 4; ++group) {
-        eval::BoxPlot plot { .frame = { fmt::format("Active rank, {} layers", kGroups.at(static_cast<std::size_t>(group))), "", "active rank", 760, 330 },
+        eval::BoxPlot plot { .frame = { fmt::format("Active rank, {} layers",
+                                                    kGroups.at(static_cast<std::size_t>(group))),
+                                        "", "active rank", 760, 330 },
                              .referenceName = fmt::format("mean at step {}", first.step) };
         for (std::size_t i = 0; i < layers.size(); ++i) {
             if (layers[i].group != group || last.quantiles[i].size() < 5 || last.tokens[i] == 0) {
@@ -106,7 +111,11 @@ void addRankFigures(eval::Report& report, const data::RunHistory& history)
             plot.boxes.push_back(box);
         }
         if (!plot.boxes.empty()) {
-            report.figure(svg(plot), fmt::format("Over the tokens since the digest before step {}: minimum, quartiles, maximum of each matrix.", last.step));
+            report.figure(
+                svg(plot),
+                fmt::format(
+                    "Over the tokens since the digest before step {}: minimum, quartiles, maximum of each matrix.",
+                    last.step));
         }
     }
 }
@@ -115,7 +124,8 @@ Result<void> addTraining(eval::Report& report, const DemoRecord& record)
 {
     report.heading("Training");
     eval::LineChart loss { .frame = { "Loss of the policy", "optimiser step", "flow-matching loss" } };
-    std::vector<std::vector<std::string>> table { { "method", "steps", "first loss", "last loss (mean of 20)", "trained numbers", "seconds" } };
+    std::vector<std::vector<std::string>> table { { "method", "steps", "first loss", "last loss (mean of 20)",
+                                                    "trained numbers", "seconds" } };
     for (const std::string& method : record.methods) {
         const fs::path run = record.out / "runs" / method;
         RW_TRY(const data::RunHistory history, historyOf(run));
@@ -125,7 +135,7 @@ Result<void> addTraining(eval::Report& report, const DemoRecord& record)
         }
         eval::Series series { .name = method };
         for (std::size_t i = 0; i < history.steps.size(); ++i) {
-            const std::size_t from = i < 9 ? 0 : i - 9;  // mean of the last ten: single batches are noisy
+            const std::size_t from = i < 9 ? 0 : i - 9; // mean of the last ten: single batches are noisy
             double sum = 0;
             for (std::size_t k = from; k <= i; ++k) {
                 sum += history.steps[k].loss;
@@ -138,7 +148,8 @@ Result<void> addTraining(eval::Report& report, const DemoRecord& record)
         for (std::size_t i = tailFrom; i < history.steps.size(); ++i) {
             tailSum += history.steps[i].loss;
         }
-        table.push_back({ method, std::to_string(history.steps.back().step), fmt::format("{:.3f}", history.steps.front().loss),
+        table.push_back({ method, std::to_string(history.steps.back().step),
+                          fmt::format("{:.3f}", history.steps.front().loss),
                           fmt::format("{:.3f}", tailSum / static_cast<double>(history.steps.size() - tailFrom)),
                           std::to_string(description.value("/trained/numbers"_json_pointer, std::int64_t { 0 })),
                           fmt::format("{:.0f}", history.steps.back().time - history.steps.front().time) });
@@ -168,13 +179,15 @@ Result<void> addSizes(eval::Report& report, const DemoRecord& record)
         return {};
     }
     report.heading("Success against size");
-    eval::IntervalScatter scatter { .frame = { "Success of the LoRA adapter after PARA", "parameters of the adapter", "success rate" } };
+    eval::IntervalScatter scatter { .frame = { "Success of the LoRA adapter after PARA", "parameters of the adapter",
+                                               "success rate" } };
     std::vector<std::vector<std::string>> table { { "adapter", "parameters", "success" } };
     std::vector<std::pair<std::string, fs::path>> adapters = record.compressed;
     RW_TRY(const fs::path whole, adapterFolder(record.out / "runs" / "lora"));
     adapters.insert(adapters.begin(), { "lora", whole });
     for (const auto& [name, folder] : adapters) {
-        const auto found = std::find_if(record.reports.begin(), record.reports.end(), [&, &n = name](const auto& r) { return r.name == n; });
+        const auto found = std::find_if(record.reports.begin(), record.reports.end(),
+                                        [&, &n = name](const auto& r) { return r.name == n; });
         if (found == record.reports.end()) {
             continue;
         }
@@ -206,8 +219,8 @@ Result<void> addVideos(eval::Report& report, const DemoRecord& record)
             RW_TRY_VOID(writeRolloutVideo(episode, file));
             RW_TRY(const std::string bytes, readFile(file));
             report.media(std::as_bytes(std::span(bytes)), "video/mp4",
-                         fmt::format("{}: \"{}\", {} after {} steps; front and wrist camera", policy->name, episode.instruction,
-                                     episode.success ? "success" : "no success", episode.steps));
+                         fmt::format("{}: \"{}\", {} after {} steps; front and wrist camera", policy->name,
+                                     episode.instruction, episode.success ? "success" : "no success", episode.steps));
             ++shown;
             break;
         }
@@ -215,12 +228,13 @@ Result<void> addVideos(eval::Report& report, const DemoRecord& record)
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<void> writeDemoReport(const DemoRecord& record, const fs::path& file)
 {
     eval::Report report("Rankwise: the main job on the practice arm");
-    report.paragraph("Demonstrations of scripted experts, a small SmolVLA policy fine-tuned on them, and rollouts in the same simulation. "
+    report.paragraph("Demonstrations of scripted experts, a small SmolVLA policy fine-tuned on them, and rollouts in "
+                     "the same simulation. "
                      "All policies were rolled out in the same scenes with the same noise.");
     report.heading("Success before and after");
     report.table(eval::successTable(record.reports));
@@ -228,12 +242,14 @@ Result<void> writeDemoReport(const DemoRecord& record, const fs::path& file)
     for (const auto& policy : record.reports) {
         const eval::SuccessCount count = policy.total();
         const eval::Interval interval = eval::wilson(count);
-        chart.bars.push_back({ policy.name, count.rate(), interval.low, interval.high, fmt::format("{}/{}", count.successes, count.trials) });
+        chart.bars.push_back({ policy.name, count.rate(), interval.low, interval.high,
+                               fmt::format("{}/{}", count.successes, count.trials) });
     }
     report.figure(svg(chart), "Bars are rates, lines Wilson 95 % intervals.");
     for (std::size_t i = 1; i <= record.methods.size() && i < record.reports.size(); ++i) {
         RW_TRY(const eval::Comparison comparison, eval::comparePaired(record.reports.front(), record.reports[i]));
-        report.paragraph(fmt::format("{} against {}, exact McNemar test on the same episodes:", comparison.first, comparison.second));
+        report.paragraph(fmt::format("{} against {}, exact McNemar test on the same episodes:", comparison.first,
+                                     comparison.second));
         report.table(eval::comparisonTable(comparison));
     }
     RW_TRY_VOID(addTraining(report, record));
@@ -245,4 +261,4 @@ Result<void> writeDemoReport(const DemoRecord& record, const fs::path& file)
     return report.write(file);
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

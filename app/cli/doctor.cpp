@@ -56,9 +56,9 @@ Finding processor()
             features += std::string(" ") + flag;
         }
     }
-    const std::string detail
-        = fmt::format("{}, {} threads,{}", value("model name"), std::thread::hardware_concurrency(),
-                      features.empty() ? " no AVX2" : features);
+    const std::string detail =
+        fmt::format("{}, {} threads,{}", value("model name"), std::thread::hardware_concurrency(),
+                    features.empty() ? " no AVX2" : features);
     return { "processor", "ok", detail, "" };
 }
 
@@ -97,7 +97,8 @@ Finding gpu()
 {
     const auto nvidia = entries("/proc/driver/nvidia/gpus", "");
     if (!nvidia.empty()) {
-        return { "GPU", "ok", fmt::format("{} NVIDIA ({})", nvidia.size(), firstLine("/proc/driver/nvidia/version")), "" };
+        return { "GPU", "ok", fmt::format("{} NVIDIA ({})", nvidia.size(), firstLine("/proc/driver/nvidia/version")),
+                 "" };
     }
     const auto render = entries("/dev/dri", "renderD");
     return { "GPU", "missing",
@@ -110,8 +111,9 @@ Finding can()
 {
     std::string names;
     for (const fs::path& path : entries("/sys/class/net", "")) {
-        if (firstLine(path / "type") == "280") {  // ARPHRD_CAN
-            names += (names.empty() ? "" : ", ") + path.filename().string() + " (" + firstLine(path / "operstate") + ")";
+        if (firstLine(path / "type") == "280") { // ARPHRD_CAN
+            names +=
+                (names.empty() ? "" : ", ") + path.filename().string() + " (" + firstLine(path / "operstate") + ")";
         }
     }
     if (!names.empty()) {
@@ -143,13 +145,13 @@ std::vector<Finding> probed(Host host, const std::string& part)
     }
     std::vector<Finding> findings;
     for (const Json& item : *json) {
-        findings.push_back({ item.value("part", ""), item.value("state", ""), item.value("detail", ""),
-                             item.value("remedy", "") });
+        findings.push_back(
+            { item.value("part", ""), item.value("state", ""), item.value("detail", ""), item.value("remedy", "") });
     }
     return findings;
 }
 
-}  // namespace
+} // namespace
 
 std::vector<Finding> examineMachine()
 {
@@ -183,4 +185,4 @@ std::string findingsJson(const std::vector<Finding>& findings)
     return jsonText(OrderedJson { { "findings", list } });
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -12,7 +12,7 @@ struct Finding {
     std::string part;
     std::string state;
     std::string detail;
-    std::string remedy;  ///< Empty when ok.
+    std::string remedy; ///< Empty when ok.
 };
 
 /// Looks at processor, memory, LibTorch, GPU, video codecs, simulation, display, CAN and cameras.
@@ -21,4 +21,4 @@ struct Finding {
 [[nodiscard]] std::string findingsText(const std::vector<Finding>& findings);
 [[nodiscard]] std::string findingsJson(const std::vector<Finding>& findings);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

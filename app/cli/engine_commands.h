@@ -17,4 +17,4 @@ namespace rankwise::cli {
 /// Threads for tensor work: --threads, else every core.
 [[nodiscard]] int tensorThreads(const Invocation& invocation);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

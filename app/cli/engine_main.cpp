@@ -8,9 +8,9 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <torch/headeronly/version.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <torch/headeronly/version.h>
 
 namespace rankwise::cli {
 
@@ -22,14 +22,14 @@ int tensorThreads(const Invocation& invocation)
 
 ExitCode runEngineProbe()
 {
-    const std::string version
-        = fmt::format("{}.{}.{}", TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, TORCH_VERSION_PATCH);
-    const OrderedJson findings = OrderedJson::array(
-        { { { "part", "LibTorch" },
-            { "state", "ok" },
-            { "detail", fmt::format("{}, {} threads, {}, {}", version, at::get_num_threads(),
-                                    at::get_cpu_capability(), at::hasCUDA() ? "CUDA" : "no CUDA") },
-            { "remedy", "" } } });
+    const std::string version = fmt::format("{}.{}.{}", TORCH_VERSION_MAJOR, TORCH_VERSION_MINOR, TORCH_VERSION_PATCH);
+    const OrderedJson findings =
+        OrderedJson::array({ { { "part", "LibTorch" },
+                               { "state", "ok" },
+                               { "detail",
+                                 fmt::format("{}, {} threads, {}, {}", version, at::get_num_threads(),
+                                             at::get_cpu_capability(), at::hasCUDA() ? "CUDA" : "no CUDA") },
+                               { "remedy", "" } } });
     fmt::print("{}", jsonText(findings));
     return ExitCode::Success;
 }
@@ -67,9 +67,9 @@ ExitCode run(const Invocation& invocation)
     return printError(invocation, { Errc::UsageInvalid, "this command is not for rankwise-engine; start rankwise" });
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli
 
 int main(int argc, char** argv)
 {

@@ -75,11 +75,14 @@ Result<void> writeRolloutVideo(const eval::RolloutEpisode& episode, const fs::pa
     std::vector<std::uint8_t> row(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3);
     for (const eval::RolloutFrame& frame : episode.frames) {
         std::size_t left = 0;
-        for (const sim::Image& image : frame.images) {  // cameras side by side
+        for (const sim::Image& image : frame.images) { // cameras side by side
             const auto lineBytes = static_cast<std::size_t>(image.width) * 3;
             for (int y = 0; y < height; ++y) {
-                std::copy_n(image.rgb.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * lineBytes), lineBytes,
-                            row.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * static_cast<std::size_t>(width) * 3 + left));
+                std::copy_n(image.rgb.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(y) * lineBytes),
+                            lineBytes,
+                            row.begin()
+                                + static_cast<std::ptrdiff_t>(
+                                    static_cast<std::size_t>(y) * static_cast<std::size_t>(width) * 3 + left));
             }
             left += lineBytes;
         }
@@ -112,23 +115,26 @@ Result<std::vector<Contestant>> contestants(const EvalOptions& options)
     return list;
 }
 
-Result<void> writeResults(const EvalOptions& options, const std::vector<eval::RolloutReport>& reports, const std::string& json)
+Result<void> writeResults(const EvalOptions& options, const std::vector<eval::RolloutReport>& reports,
+                          const std::string& json)
 {
     RW_TRY_VOID(createFolders(options.out));
     RW_TRY_VOID(writeFileAtomically(fs::path(options.out) / "results.json", json));
     if (options.video) {
         for (const auto& report : reports) {
             for (const auto& episode : report.episodes) {
-                RW_TRY_VOID(writeRolloutVideo(episode, fs::path(options.out)
-                                                  / fmt::format("{}-{}-{:04}-{}.mp4", report.name, episode.task, episode.index,
-                                                                episode.success ? "success" : "failure")));
+                RW_TRY_VOID(
+                    writeRolloutVideo(episode,
+                                      fs::path(options.out)
+                                          / fmt::format("{}-{}-{:04}-{}.mp4", report.name, episode.task, episode.index,
+                                                        episode.success ? "success" : "failure")));
             }
         }
     }
     return {};
 }
 
-}  // namespace
+} // namespace
 
 ExitCode runEval(const Invocation& invocation, const EvalOptions& options, ConsoleJob& job)
 {
@@ -145,9 +151,10 @@ ExitCode runEval(const Invocation& invocation, const EvalOptions& options, Conso
     rollout.episodes = options.episodes;
     rollout.seed = options.seed;
     rollout.environment.arm = *arm;
-    rollout.threads = static_cast<int>(options.processes > 0 ? options.processes : std::max(1U, std::thread::hardware_concurrency()));
+    rollout.threads =
+        static_cast<int>(options.processes > 0 ? options.processes : std::max(1U, std::thread::hardware_concurrency()));
     rollout.keepEpisodes = options.video ? options.episodes : 0;
-    at::set_num_threads(1);  // one thread a rollout; the rollouts fill the cores
+    at::set_num_threads(1); // one thread a rollout; the rollouts fill the cores
 
     std::vector<eval::RolloutReport> reports;
     OrderedJson comparisons = OrderedJson::array();
@@ -181,8 +188,12 @@ ExitCode runEval(const Invocation& invocation, const EvalOptions& options, Conso
                             tableText(eval::comparisonTable(*comparison)));
         OrderedJson rows = OrderedJson::array();
         for (const auto& row : comparison->rows) {
-            rows.push_back({ { "task", row.task }, { "both", row.counts.both }, { "only_first", row.counts.onlyFirst },
-                             { "only_second", row.counts.onlySecond }, { "neither", row.counts.neither }, { "p", row.p },
+            rows.push_back({ { "task", row.task },
+                             { "both", row.counts.both },
+                             { "only_first", row.counts.onlyFirst },
+                             { "only_second", row.counts.onlySecond },
+                             { "neither", row.counts.neither },
+                             { "p", row.p },
                              { "p_adjusted", row.pAdjusted } });
         }
         comparisons.push_back({ { "first", comparison->first }, { "second", comparison->second }, { "rows", rows } });
@@ -197,4 +208,4 @@ ExitCode runEval(const Invocation& invocation, const EvalOptions& options, Conso
     return ExitCode::Success;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

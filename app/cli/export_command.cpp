@@ -43,7 +43,8 @@ Result<fs::path> exportPolicy(const ExportOptions& options, const JobContext& jo
     std::vector<Warning> warnings;
     RW_TRY(const auto runtime, serve::PolicyRuntime::load(load, warnings, job));
     if (runtime->method() != nullptr) {
-        return fail(Errc::Unsupported, "the update depends on the input and cannot be merged into the weights; keep the adapter",
+        return fail(Errc::Unsupported,
+                    "the update depends on the input and cannot be merged into the weights; keep the adapter",
                     load.adapter.string());
     }
     const fs::path out = options.out;
@@ -68,7 +69,7 @@ Result<fs::path> exportPolicy(const ExportOptions& options, const JobContext& jo
     return out;
 }
 
-}  // namespace
+} // namespace
 
 ExitCode runExport(const Invocation& invocation, const ExportOptions& options, ConsoleJob& job)
 {
@@ -81,4 +82,4 @@ ExitCode runExport(const Invocation& invocation, const ExportOptions& options, C
     return ExitCode::Success;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -24,13 +24,14 @@ ExitCode runHere(const Invocation& invocation)
     if (std::holds_alternative<DoctorOptions>(invocation.command)) {
         const auto findings = examineMachine();
         printResult(invocation, findingsText(findings), findingsJson(findings));
-        const bool broken = std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.state == "broken"; });
+        const bool broken =
+            std::any_of(findings.begin(), findings.end(), [](const Finding& f) { return f.state == "broken"; });
         return broken ? ExitCode::Failure : ExitCode::Success;
     }
     return printError(invocation, { Errc::UsageInvalid, "this command is for the private programs" });
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char** argv)
 {

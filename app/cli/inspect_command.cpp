@@ -15,8 +15,8 @@ namespace rankwise::cli {
 ExitCode runInspect(const Invocation& invocation, const InspectOptions& options)
 {
     ConsoleJob job(invocation);
-    const auto inspection = data::inspectPath(
-        options.path, { .scanValues = options.scanValues, .listTensors = true }, job.context());
+    const auto inspection =
+        data::inspectPath(options.path, { .scanValues = options.scanValues, .listTensors = true }, job.context());
     job.clearLine();
     if (!inspection) {
         return printError(invocation, inspection.error());
@@ -40,9 +40,9 @@ ExitCode runHub(const Invocation& invocation)
         const io::HubRevision* revision = repo.preferred();
         text += fmt::format("{:<8} {:<48} {:>9.1f} MB  {}\n", io::hubRepoTypeName(repo.type), repo.id,
                             static_cast<double>(repo.bytes) / 1e6,
-                            revision == nullptr          ? "no revision"
-                                : revision->complete     ? std::string(io::hubUseName(revision->use))
-                                                         : "incomplete");
+                            revision == nullptr      ? "no revision"
+                                : revision->complete ? std::string(io::hubUseName(revision->use))
+                                                     : "incomplete");
     }
     if (cache->repos.empty()) {
         text += "nothing there\n";
@@ -51,4 +51,4 @@ ExitCode runHub(const Invocation& invocation)
     return ExitCode::Success;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

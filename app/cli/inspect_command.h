@@ -9,4 +9,4 @@ namespace rankwise::cli {
 [[nodiscard]] ExitCode runInspect(const Invocation& invocation, const InspectOptions& options);
 [[nodiscard]] ExitCode runHub(const Invocation& invocation);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -25,12 +25,12 @@ compress::ParaPolicy policyOf(const ParaOptions& options)
     return { .kind = Kind::Bytes, .value = static_cast<double>(*options.bytes) };
 }
 
-}  // namespace
+} // namespace
 
 ExitCode runPara(const Invocation& invocation, const ParaOptions& options, ConsoleJob& job)
 {
-    const auto receipt
-        = compress::compressAdapter(options.adapter, options.out, { .policy = policyOf(options) }, job.context());
+    const auto receipt =
+        compress::compressAdapter(options.adapter, options.out, { .policy = policyOf(options) }, job.context());
     job.clearLine();
     if (!receipt) {
         return printError(invocation, receipt.error());
@@ -39,4 +39,4 @@ ExitCode runPara(const Invocation& invocation, const ParaOptions& options, Conso
     return ExitCode::Success;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -34,7 +34,7 @@ void execNow(const fs::path& program, const std::vector<std::string>& arguments)
     ::execv(program.c_str(), pointers(words).data());
 }
 
-}  // namespace
+} // namespace
 
 fs::path programFolder()
 {
@@ -49,10 +49,14 @@ fs::path programPath(Host host)
         ? here.parent_path().parent_path()
         : here.parent_path();
     switch (host) {
-    case Host::Engine: return prefix / "libexec" / "rankwise" / "rankwise-engine";
-    case Host::Station: return prefix / "libexec" / "rankwise" / "rankwise-station";
-    case Host::Workbench: return prefix / "bin" / "rankwise-workbench";
-    case Host::Front: break;
+    case Host::Engine:
+        return prefix / "libexec" / "rankwise" / "rankwise-engine";
+    case Host::Station:
+        return prefix / "libexec" / "rankwise" / "rankwise-station";
+    case Host::Workbench:
+        return prefix / "bin" / "rankwise-workbench";
+    case Host::Front:
+        break;
     }
     return prefix / "bin" / "rankwise";
 }
@@ -98,4 +102,4 @@ Result<std::string> captureProgram(Host host, const std::vector<std::string>& ar
     return output;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

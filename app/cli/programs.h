@@ -25,4 +25,4 @@ namespace rankwise::cli {
 /// Runs `program` with `arguments` and returns its standard output. Errors: FileNotFound, IoFailed (exit status).
 [[nodiscard]] Result<std::string> captureProgram(Host host, const std::vector<std::string>& arguments);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

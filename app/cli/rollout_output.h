@@ -12,7 +12,8 @@
 namespace rankwise::cli {
 
 /// Loads `policy` with `adapter` (may be empty) once a thread; warnings go to the log.
-[[nodiscard]] eval::RuntimeFactory runtimeFactory(const std::filesystem::path& policy, const std::filesystem::path& adapter);
+[[nodiscard]] eval::RuntimeFactory runtimeFactory(const std::filesystem::path& policy,
+                                                  const std::filesystem::path& adapter);
 
 /// The newest checkpoint of a run directory; any other path as it is. Errors: FileNotFound (a run without checkpoint).
 [[nodiscard]] Result<std::filesystem::path> adapterFolder(const std::filesystem::path& path);
@@ -23,4 +24,4 @@ namespace rankwise::cli {
 /// The episode's cameras side by side as MP4. Errors: DataInvalid (no frames were kept), those of the encoder.
 [[nodiscard]] Result<void> writeRolloutVideo(const eval::RolloutEpisode& episode, const std::filesystem::path& path);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -25,32 +25,38 @@ ExitCode printCommandOutput(const Invocation& invocation, const Result<data::Com
 ExitCode runDataset(const Invocation& invocation, const DatasetOptions& options, const JobContext& job)
 {
     if (options.action == "info") {
-        return printCommandOutput(invocation, data::datasetInfoCommand({ .path = options.path, .episodes = options.episodes }, job));
+        return printCommandOutput(
+            invocation, data::datasetInfoCommand({ .path = options.path, .episodes = options.episodes }, job));
     }
     if (options.action == "check") {
         return printCommandOutput(
-            invocation, data::datasetCheckCommand({ .path = options.path, .deep = !options.shallow, .repair = options.repair }, job));
+            invocation,
+            data::datasetCheckCommand({ .path = options.path, .deep = !options.shallow, .repair = options.repair },
+                                      job));
     }
     if (options.action == "stats") {
         return printCommandOutput(
-            invocation, data::datasetStatsCommand({ .path = options.path, .cameras = !options.shallow, .write = options.write }, job));
+            invocation,
+            data::datasetStatsCommand({ .path = options.path, .cameras = !options.shallow, .write = options.write },
+                                      job));
     }
-    return printCommandOutput(invocation,
-                              data::datasetConvertCommand({ .path = options.path, .out = options.out, .to = options.version }, job));
+    return printCommandOutput(
+        invocation,
+        data::datasetConvertCommand({ .path = options.path, .out = options.out, .to = options.version }, job));
 }
 
 OrderedJson summaryJson(const sim::RecordSummary& summary)
 {
     OrderedJson tasks = OrderedJson::array();
     for (const auto& task : summary.generated.tasks) {
-        tasks.push_back({ { "task", task.task }, { "kept", task.kept }, { "discarded", task.discarded }, { "frames", task.frames } });
+        tasks.push_back({ { "task", task.task },
+                          { "kept", task.kept },
+                          { "discarded", task.discarded },
+                          { "frames", task.frames } });
     }
-    return { { "dataset", summary.dataset.string() },
-             { "episodes", summary.generated.episodes },
-             { "frames", summary.generated.frames },
-             { "discarded", summary.generated.discarded },
-             { "seconds", summary.generated.seconds },
-             { "tasks", tasks } };
+    return { { "dataset", summary.dataset.string() },  { "episodes", summary.generated.episodes },
+             { "frames", summary.generated.frames },   { "discarded", summary.generated.discarded },
+             { "seconds", summary.generated.seconds }, { "tasks", tasks } };
 }
 
 ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options, ConsoleJob& job)
@@ -68,8 +74,8 @@ ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options
     record.generator.disturb = options.disturbance > 0;
     record.generator.environment.arm = *arm;
     record.generator.environment.frontCamera = options.frontCamera == "B" ? sim::CameraSet::B
-        : options.frontCamera == "both"                                  ? sim::CameraSet::SeedParity
-                                                                         : sim::CameraSet::A;
+        : options.frontCamera == "both"                                   ? sim::CameraSet::SeedParity
+                                                                          : sim::CameraSet::A;
     record.generator.threads = static_cast<int>(invocation.threads);
     record.out = options.out;
     const auto summary = sim::recordEpisodes(record, job.context());
@@ -79,7 +85,8 @@ ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options
     }
     std::string text;
     for (const auto& task : summary->generated.tasks) {
-        text += fmt::format("{:<14} {} episodes, {} frames, {} attempts discarded\n", task.task, task.kept, task.frames, task.discarded);
+        text += fmt::format("{:<14} {} episodes, {} frames, {} attempts discarded\n", task.task, task.kept, task.frames,
+                            task.discarded);
     }
     text += fmt::format("{} written in {:.1f} s\n", summary->dataset.string(), summary->generated.seconds);
     printResult(invocation, text, jsonText(summaryJson(*summary)));
@@ -98,10 +105,12 @@ ExitCode runProbe()
                              { "remedy", there ? "" : fmt::format("install an FFmpeg built with {}", encoder) } });
     }
     const auto renderer = sim::checkRendering();
-    findings.push_back({ { "part", "simulation" },
-                         { "state", renderer ? "ok" : "broken" },
-                         { "detail", fmt::format("MuJoCo {}, {}", sim::mujocoVersion(), renderer ? *renderer : renderer.error().message) },
-                         { "remedy", renderer ? "" : "install libegl1, libegl-mesa0 and libgl1-mesa-dri" } });
+    findings.push_back(
+        { { "part", "simulation" },
+          { "state", renderer ? "ok" : "broken" },
+          { "detail",
+            fmt::format("MuJoCo {}, {}", sim::mujocoVersion(), renderer ? *renderer : renderer.error().message) },
+          { "remedy", renderer ? "" : "install libegl1, libegl-mesa0 and libgl1-mesa-dri" } });
     fmt::print("{}", jsonText(findings));
     return ExitCode::Success;
 }
@@ -124,7 +133,7 @@ ExitCode run(const Invocation& invocation)
     return printError(invocation, { Errc::UsageInvalid, "this command is not for rankwise-station; start rankwise" });
 }
 
-}  // namespace
+} // namespace
 
 int main(int argc, char** argv)
 {

@@ -28,7 +28,7 @@ OrderedJson summaryJson(const train::TrainSummary& summary, const std::string& r
              { "checkpoint", summary.checkpoint.string() } };
 }
 
-}  // namespace
+} // namespace
 
 std::string rankLines(const std::vector<adapters::LayerDigest>& layers)
 {
@@ -80,14 +80,15 @@ train::RunObserver printingObserver(double secondsBetweenLines)
             fmt::print(stderr, "{}\n", stepLine(record));
         }
     };
-    observer.digest = [state, secondsBetweenLines](std::int64_t step, const std::vector<adapters::LayerDigest>& layers) {
+    observer.digest = [state, secondsBetweenLines](std::int64_t step,
+                                                   const std::vector<adapters::LayerDigest>& layers) {
         const auto now = std::chrono::steady_clock::now();
         const bool due = step == 0 || step == state->total
             || std::chrono::duration<double>(now - state->ranksPrinted).count() >= secondsBetweenLines;
         if (!layers.empty() && due) {
             state->ranksPrinted = now;
-            fmt::print(stderr, "  active rank at step {}, mean of each layer (of {}):\n{}", step, layers.front().capacity,
-                       rankLines(layers));
+            fmt::print(stderr, "  active rank at step {}, mean of each layer (of {}):\n{}", step,
+                       layers.front().capacity, rankLines(layers));
         }
     };
     return observer;
@@ -95,7 +96,8 @@ train::RunObserver printingObserver(double secondsBetweenLines)
 
 ExitCode runTrain(const Invocation& invocation, const TrainOptions& options, ConsoleJob& job)
 {
-    const auto config = options.config.empty() ? train::readRunConfig(options.run) : train::readTrainConfig(options.config);
+    const auto config =
+        options.config.empty() ? train::readRunConfig(options.run) : train::readTrainConfig(options.config);
     if (!config) {
         return printError(invocation, config.error());
     }
@@ -107,8 +109,7 @@ ExitCode runTrain(const Invocation& invocation, const TrainOptions& options, Con
         printResult(invocation, report->text(), jsonText(report->json()));
         return report->passed() ? ExitCode::Success : ExitCode::Failure;
     }
-    const auto summary
-        = train::runTraining(*config, options.run, options.resume, job.context(), printingObserver(2.0));
+    const auto summary = train::runTraining(*config, options.run, options.resume, job.context(), printingObserver(2.0));
     if (!summary) {
         return printError(invocation, summary.error());
     }
@@ -120,4 +121,4 @@ ExitCode runTrain(const Invocation& invocation, const TrainOptions& options, Con
     return finished || !job.context().stopped() ? ExitCode::Success : ExitCode::Interrupted;
 }
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

@@ -18,4 +18,4 @@ namespace rankwise::cli {
 /// error.
 [[nodiscard]] train::RunObserver printingObserver(double secondsBetweenLines);
 
-}  // namespace rankwise::cli
+} // namespace rankwise::cli

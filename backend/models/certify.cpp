@@ -34,6 +34,11 @@ std::vector<RegisteredRunner>& runners()
         { "pipeline", "", certifyPipeline },
         { "primitives", "", certifyPrimitives },
         { "identity", "smolvla_base", certifyIdentity },
+        { "images", "", certifyImages },
+        { "openvla_images", "", certifyOpenVlaImages },
+        { "normalisation", "", certifyNormalisation },
+        { "prompts", "", certifyPrompts },
+        { "tokenizer", "", certifyTokenizer },
     };
     return all;
 }
@@ -159,13 +164,17 @@ Result<CertifyReport> certifyCase(const std::filesystem::path& folder, const Cer
                                   const JobContext& job)
 {
     const bool single = folder.extension() == ".json";
-    const std::filesystem::path file = single ? folder : folder / "case.json";
+    const bool table = !single && !std::filesystem::exists(folder / "case.json") && std::filesystem::exists(folder / "table.json");
+    const std::filesystem::path file = single ? folder : folder / (table ? "table.json" : "case.json");
     RW_TRY(const Json description, readJsonFile(file));
     if (!description.is_object()) {
         return rankwise::fail(Errc::FieldInvalid, "a case is described by a JSON object", file.string());
     }
     std::string kind = textField(description, "kind");
     std::string family = textField(description, "family");
+    if (table) {
+        kind = "tokenizer";
+    }
     if (kind.empty() && description.contains("checkpoint") && description.contains("table")) {
         kind = "identity";
         family = textField(description, "checkpoint");

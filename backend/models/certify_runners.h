@@ -30,6 +30,20 @@ namespace rankwise::models {
 [[nodiscard]] Result<CertifyReport> certifyIdentity(const std::filesystem::path& file, const Json& table,
                                                     const CertifyOptions& options, const JobContext& job);
 
+/// Resized and padded images, rows of case.json.
+[[nodiscard]] Result<CertifyReport> certifyImages(const std::filesystem::path& folder, const Json& caseJson,
+                                                  const CertifyOptions& options, const JobContext& job);
+[[nodiscard]] Result<CertifyReport> certifyOpenVlaImages(const std::filesystem::path& folder, const Json& caseJson,
+                                                         const CertifyOptions& options, const JobContext& job);
+/// All modes of normalisation there and back.
+[[nodiscard]] Result<CertifyReport> certifyNormalisation(const std::filesystem::path& file, const Json& json,
+                                                         const CertifyOptions& options, const JobContext& job);
+[[nodiscard]] Result<CertifyReport> certifyPrompts(const std::filesystem::path& file, const Json& json,
+                                                   const CertifyOptions& options, const JobContext& job);
+/// A tokenizer's folder with table.json: texts and their ids.
+[[nodiscard]] Result<CertifyReport> certifyTokenizer(const std::filesystem::path& folder, const Json& table,
+                                                     const CertifyOptions& options, const JobContext& job);
+
 /// A row that compares something that is no number: `difference` says what differs, empty when nothing does.
 void compareText(CertifyReport& report, std::string name, const std::string& difference);
 
