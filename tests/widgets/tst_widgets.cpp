@@ -1560,7 +1560,12 @@ void TestWidgets::guiThreadStaysResponsive()
     const auto& report = app->report();
     qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
           static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    QVERIFY2(report.worstWorkSeconds < 0.100,
+    // 100 ms on a quiet machine; the default run may share its cores with anything, and the longest of a quarter
+    // million events then says more about the scheduler than about the window.
+    const double limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") > 0
+        ? qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") / 1000.0
+        : 0.100;
+    QVERIFY2(report.worstWorkSeconds < limit,
              qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
 }
 
