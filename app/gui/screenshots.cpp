@@ -85,12 +85,14 @@ void Screenshots::next()
     auto& themes = common::ThemeSwitch::instance();
     if (themes.choice() != shot.theme) {
         themes.apply(shot.theme, m_window.settings().zoom());
+        QTimer::singleShot(0, this, &Screenshots::next);
+        return;
     }
     shot.prepare();
     QTimer::singleShot(kSettleMs, this, [this] {
         const QString file = m_shots[m_done].file;
         m_window.workspace().jobs().start<bool>(
-            tr("Write %1").arg(file),
+            QString(),
             [file, image = m_window.grab().toImage()](const JobContext&) -> Result<bool> {
                 return image.save(file) ? Result<bool>(true) : fail(Errc::IoFailed, "cannot write", file.toStdString());
             },
@@ -101,7 +103,7 @@ void Screenshots::next()
                     return;
                 }
                 ++m_done;
-                next();
+                QTimer::singleShot(0, this, &Screenshots::next);
             });
     });
 }

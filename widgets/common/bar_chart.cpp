@@ -105,7 +105,7 @@ void BarChart::paintStanding(PlotSurface& surface, const QRectF& area, const The
         for (std::size_t j = 0; j < m_parts[i].size(); ++j) {
             const double next = base + m_parts[i][j];
             QColor color = theme.seriesColor(j);
-            if (m_cut && static_cast<double>(i) > *m_cut) {
+            if (m_cut && static_cast<double>(i) > *m_cut + 0.5) {
                 color = theme.border; // What is cut off is grey and beyond the line.
             }
             surface.fillRect(

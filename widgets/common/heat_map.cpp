@@ -178,6 +178,7 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
                  0.9);
     const double height = plot.height() / rowCount();
     QString group;
+    double freeBelow = plot.top();
     for (int r = 0; r < rowCount(); ++r) {
         const Row& row = m_rows[static_cast<std::size_t>(r)];
         const double y = plot.top() + height * r;
@@ -190,8 +191,9 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
             if (r > 0) {
                 surface.line({ plot.left() - 6, y }, { plot.right(), y }, theme.text, 1);
             }
-            if (!labels) {
+            if (!labels && y >= freeBelow) { // a thin group has no room for its name
                 surface.text({ plot.left() - 5, y }, group, theme.dimText, Qt::AlignRight | Qt::AlignTop, 0.9);
+                freeBelow = y + line;
             }
         }
     }

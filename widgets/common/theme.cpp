@@ -211,9 +211,18 @@ void ThemeSwitch::apply(const QString& choice, double zoom)
     }
     QFont font = QApplication::font();
     font.setPointSizeF(m_basePointSize * zoom);
-    QApplication::setFont(font);
-    QApplication::setPalette(m_theme->palette());
-    qApp->setStyleSheet(m_theme->styleSheet());
+    // Each of these three visits every widget, so that only what differs is set.
+    if (QApplication::font() != font) {
+        QApplication::setFont(font);
+    }
+    const QPalette colors = m_theme->palette();
+    if (QApplication::palette() != colors) {
+        QApplication::setPalette(colors);
+    }
+    const QString sheet = m_theme->styleSheet();
+    if (qApp->styleSheet() != sheet) {
+        qApp->setStyleSheet(sheet);
+    }
     Q_EMIT changed();
 }
 

@@ -284,12 +284,13 @@ void RankPanel::fillBoxes(const data::RunDigest& digest)
     const bridge::LayerTable& layers = record.layersOf(digest);
     const bridge::DigestPtr first = record.firstDigest();
     const bool hasReference = first && first->table == digest.table && first->step < digest.step;
-    std::vector<common::BoxChart::Panel> panels { { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} } };
+    std::vector<common::BoxChart::Panel> panels {
+        { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} }, { tr("Between them"), {} }
+    };
     double top = 0;
     for (std::size_t i = 0; i < layers.size() && i < digest.rank.size(); ++i) {
-        // Projections between the parts belong to what they feed: the action side.
         common::BoxChart::Panel& panel =
-            panels[static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 2))];
+            panels[static_cast<std::size_t>(std::clamp<std::int64_t>(layers[i].group, 0, 3))];
         common::BoxChart::Box box;
         box.name = bridge::shortLayerName(layers[i].path);
         box.path = bridge::toQString(layers[i].path);
