@@ -39,7 +39,7 @@ void describe(SelectShape<Real>& shape, const at::Tensor& input, const at::Tenso
 
 /// Outputs of the forward kernel.
 struct Run {
-    at::Tensor masked, sums, gates, lse, cuts, energies;
+    at::Tensor masked, sums, gates, lse, cuts;
 };
 
 template <class Real>
@@ -55,7 +55,6 @@ Run runForward(const SelectInputs& inputs, const at::Tensor& input, const at::Te
     run.gates = at::empty({ tokens, blocks }, real);
     run.lse = at::empty({ tokens }, real);
     run.cuts = at::empty({ tokens, static_cast<std::int64_t>(sizeof(Cut<Real>)) }, real.dtype(at::kByte));
-    run.energies = at::empty({ tokens, 2 }, real.dtype(at::kDouble));
     outputs.top = at::zeros({ blocks }, real.dtype(at::kDouble));
     std::vector<double> gateSums(static_cast<std::size_t>(blocks));
 
@@ -67,7 +66,6 @@ Run runForward(const SelectInputs& inputs, const at::Tensor& input, const at::Te
     job.gates = run.gates.data_ptr<Real>();
     job.lse = run.lse.data_ptr<Real>();
     job.cuts = static_cast<Cut<Real>*>(run.cuts.mutable_data_ptr());
-    job.energies = run.energies.data_ptr<double>();
     job.masked = run.masked.data_ptr<Real>();
 
     SelectSums sums;
@@ -117,7 +115,7 @@ struct SelectNode : torch::autograd::Function<SelectNode> {
             ? runForward<double>(*inputs, input, projected, *statistics, *outputs)
             : runForward<float>(*inputs, input, projected, *statistics, *outputs);
         context->save_for_backward({ rows, routerRows.value_or(at::Tensor()), down.value_or(at::Tensor()), w1, w2,
-                                     inputs->valid, projected, run.gates, run.lse, run.cuts, run.energies });
+                                     inputs->valid, projected, run.gates, run.lse, run.cuts });
         context->saved_data["map"] = static_cast<std::int64_t>(inputs->map);
         context->saved_data["compute"] = static_cast<std::int64_t>(compute);
         context->saved_data["probability"] = inputs->dropout.probability;
@@ -147,7 +145,6 @@ struct SelectNode : torch::autograd::Function<SelectNode> {
         job.gates = saved[7].const_data_ptr<Real>();
         job.lse = saved[8].const_data_ptr<Real>();
         job.cuts = static_cast<const Cut<Real>*>(saved[9].const_data_ptr());
-        job.energies = saved[10].const_data_ptr<double>();
 
         const at::Tensor upstream = maskedGrad.defined() ? maskedGrad.contiguous() : maskedGrad;
         job.maskedGrad = upstream.defined() ? upstream.const_data_ptr<Real>() : nullptr;

@@ -26,6 +26,8 @@ template <class Real> struct Cut {
     Real level = 0;
     std::int32_t last = -1;
     std::int32_t count = 0; ///< k
+    double kept = 0;        ///< Σ s² of the kept
+    double total = 0;       ///< Σ s²
 };
 
 /// Cut of one token by the paper rule, from its scores s [R]. All values finite.
@@ -45,7 +47,8 @@ struct SelectSums {
     double* largestShare = nullptr; ///< [R] max s²/D
 };
 
-/// Inverted dropout of the router's input: entry (t, i) is a function of seed, t and i alone.
+/// Inverted dropout of the router's input: entry (t, i) is a function of seed, t, i and the width alone. The
+/// probability is rounded to a multiple of 2^-16.
 struct RouterDropout {
     double probability = 0;
     std::uint64_t seed = 0;
@@ -67,21 +70,19 @@ template <class Real> struct SelectShape {
 template <class Real> struct SelectForward : SelectShape<Real> {
     double eta = 1;
 
-    Real* gates = nullptr;      ///< out [T, m]
-    Real* lse = nullptr;        ///< out [T] log Σ exp(logits)
-    Cut<Real>* cuts = nullptr;  ///< out [T]
-    double* energies = nullptr; ///< out [T, 2]: Σ kept s², Σ s²
-    Real* masked = nullptr;     ///< out [T, R]: z ⊙ s where kept, else 0
+    Real* gates = nullptr;     ///< out [T, m]
+    Real* lse = nullptr;       ///< out [T] log Σ exp(logits)
+    Cut<Real>* cuts = nullptr; ///< out [T]
+    Real* masked = nullptr;    ///< out [T, R]: z ⊙ s where kept, else 0
 };
 
 /// Non-finite scores keep everything and give NaN in `masked` and in the sums.
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums);
 
 template <class Real> struct SelectBackward : SelectShape<Real> {
-    const Real* gates = nullptr;      ///< [T, m] of the forward pass
-    const Real* lse = nullptr;        ///< [T] of the forward pass
-    const Cut<Real>* cuts = nullptr;  ///< [T] of the forward pass
-    const double* energies = nullptr; ///< [T, 2] of the forward pass
+    const Real* gates = nullptr;     ///< [T, m] of the forward pass
+    const Real* lse = nullptr;       ///< [T] of the forward pass
+    const Cut<Real>* cuts = nullptr; ///< [T] of the forward pass
 
     const Real* maskedGrad = nullptr; ///< [T, R] gradient at `masked`, or null
     double missingGrad = 0;           ///< Gradient at the sums.

@@ -93,6 +93,33 @@ template <class Real> RW_INLINE Real sumAbove(const Real* squares, std::int64_t 
     return sumOf(first + second);
 }
 
+/// One bit for each lane that is set.
+RW_INLINE unsigned bitsOf(Mask<float> mask)
+{
+#ifdef __AVX2__
+    return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#else
+    unsigned bits = 0;
+    for (unsigned lane = 0; lane < 8; ++lane) {
+        bits |= mask[lane] != 0 ? 1U << lane : 0U;
+    }
+    return bits;
+#endif
+}
+
+RW_INLINE unsigned bitsOf(Mask<double> mask)
+{
+#ifdef __AVX2__
+    return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
+#else
+    unsigned bits = 0;
+    for (unsigned lane = 0; lane < 4; ++lane) {
+        bits |= mask[lane] != 0 ? 1U << lane : 0U;
+    }
+    return bits;
+#endif
+}
+
 /// How many entries of `squares` reach `level`.
 template <class Real> RW_INLINE std::int64_t countAbove(const Real* squares, std::int64_t width, Real level)
 {
@@ -138,28 +165,21 @@ RW_INLINE double exactAbove(const double* scores, const double* squares, std::in
     return sumOf(sum);
 }
 
-/// A cut, Σ s² of what it keeps, and Σ s² of all.
-template <class Real> struct Selection {
-    Cut<Real> cut;
-    double kept = 0;
-    double total = 0;
-};
-
 template <class Real> double squareOf(Real score)
 {
     return static_cast<double>(score) * static_cast<double>(score);
 }
 
 /// The rule by a full sort in double; any finite scores.
-template <class Real> Selection<Real> selectBySorting(const Real* scores, std::int64_t bank, double eta)
+template <class Real> Cut<Real> selectBySorting(const Real* scores, std::int64_t bank, double eta)
 {
     std::vector<std::int32_t> order(at(bank));
     std::iota(order.begin(), order.end(), 0);
-    Selection<Real> result;
+    Cut<Real> result;
     for (std::int64_t i = 0; i < bank; ++i) {
         result.total += squareOf(scores[i]);
     }
-    result.cut = { std::numeric_limits<Real>::infinity(), -1, 0 };
+    result.level = std::numeric_limits<Real>::infinity();
     if (result.total == 0) {
         return result;
     }
@@ -170,7 +190,9 @@ template <class Real> Selection<Real> selectBySorting(const Real* scores, std::i
         const std::int32_t index = order[at(k)];
         result.kept += squareOf(scores[index]);
         if (result.kept >= target || k + 1 == bank) {
-            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(k + 1) };
+            result.level = std::abs(scores[index]);
+            result.last = index;
+            result.count = static_cast<std::int32_t>(k + 1);
             break;
         }
     }
@@ -186,14 +208,10 @@ RW_INLINE void collectCandidates(const Real* squares, std::int64_t bank, std::in
     for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
         const Vector<Real> value = load(squares + i);
         const Mask<Real> hit = (value >= low) & (value < high);
-        std::int64_t words[4];
-        std::memcpy(words, &hit, sizeof words);
-        if ((words[0] | words[1] | words[2] | words[3]) == 0) {
-            continue;
-        }
-        for (std::int64_t lane = 0; lane < Lanes<Real>::kCount && i + lane < bank; ++lane) {
-            if (hit[lane] != 0) {
-                candidates.push_back(static_cast<std::int32_t>(i + lane));
+        for (unsigned bits = bitsOf(hit); bits != 0; bits &= bits - 1) {
+            const std::int64_t index = i + std::countr_zero(bits);
+            if (index < bank) { // padding is 0, which `low` may be
+                candidates.push_back(static_cast<std::int32_t>(index));
             }
         }
     }
@@ -211,12 +229,23 @@ RW_INLINE void narrowCandidates(const Real* squares, Real target, Real& sumAtHig
         list[i] = squares[candidates[i]];
     }
     const Real outside = sumAtHigh;
-    Real least = list[0];
-    Real most = list[0];
-    for (std::size_t i = 1; i < candidates.size(); ++i) {
-        least = std::min(least, list[i]);
-        most = std::max(most, list[i]);
+    for (std::size_t i = candidates.size(); i < kShortList; ++i) {
+        list[i] = list[0]; // for the extremes; removed below
     }
+    Vector<Real> smallest = load(list.data());
+    Vector<Real> largest = smallest;
+    for (std::size_t i = 0; i < kShortList; i += static_cast<std::size_t>(Lanes<Real>::kCount)) {
+        const Vector<Real> value = load(list.data() + i);
+        smallest = smallest < value ? smallest : value;
+        largest = largest > value ? largest : value;
+    }
+    Real least = smallest[0];
+    Real most = largest[0];
+    for (std::int64_t lane = 1; lane < Lanes<Real>::kCount; ++lane) {
+        least = smallest[lane] < least ? smallest[lane] : least;
+        most = largest[lane] > most ? largest[lane] : most;
+    }
+    std::fill(list.begin() + static_cast<std::ptrdiff_t>(candidates.size()), list.end(), Real(0));
     if (!(most > least)) {
         return; // one tie
     }
@@ -240,7 +269,7 @@ RW_INLINE void narrowCandidates(const Real* squares, Real target, Real& sumAtHig
 /// Finishes a selection whose cut lies among `candidates`: sorts those and walks on from `result.kept`.
 template <class Real>
 bool walkCandidates(const Real* scores, double target, std::int64_t above, std::vector<std::int32_t>& candidates,
-                    Selection<Real>& result)
+                    Cut<Real>& result)
 {
     if (result.kept >= target) {
         return false; // rounding of the bracket's sums: the cut lies above
@@ -262,7 +291,9 @@ bool walkCandidates(const Real* scores, double target, std::int64_t above, std::
         result.kept += squareOf(scores[index]);
         ++above;
         if (result.kept >= target) {
-            result.cut = { std::abs(scores[index]), index, static_cast<std::int32_t>(above) };
+            result.level = std::abs(scores[index]);
+            result.last = index;
+            result.count = static_cast<std::int32_t>(above);
             return true;
         }
     }
@@ -271,18 +302,18 @@ bool walkCandidates(const Real* scores, double target, std::int64_t above, std::
 
 /// `scores` and `squares` padded with zeros to `width`; `total` and `largest` of the squares.
 template <class Real>
-RW_INLINE Selection<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank, std::int64_t width,
-                                       Real total, Real largest, double eta, std::vector<std::int32_t>& candidates)
+RW_INLINE Cut<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank, std::int64_t width,
+                                 Real total, Real largest, double eta, std::vector<std::int32_t>& candidates)
 {
     if (eta >= 1) {
-        Selection<Real> result;
+        Cut<Real> result;
         result.total = exactAbove(scores, squares, width, Real(0));
         result.kept = result.total;
         std::int32_t count = 0;
         for (std::int64_t i = 0; i < bank; ++i) {
             count += scores[i] != 0 ? 1 : 0;
         }
-        result.cut = { Real(0), -1, count };
+        result.count = count;
         return result;
     }
     if (!(largest > Real(1e-30)) || !(total < Real(1e30))) {
@@ -314,7 +345,7 @@ RW_INLINE Selection<Real> selectPadded(const Real* scores, const Real* squares, 
         narrowCandidates(squares, target, sumAtHigh, low, high, candidates);
     }
     const std::int64_t above = sumAtHigh > 0 ? countAbove(squares, width, high) : 0;
-    Selection<Real> result;
+    Cut<Real> result;
     result.total = exactAbove(scores, squares, width, Real(0));
     result.kept = above == 0 ? 0 : exactAbove(scores, squares, width, high);
     if (walkCandidates(scores, eta * (1 - kEnergySlack) * result.total, above, candidates, result)) {
@@ -366,14 +397,22 @@ RW_INLINE std::uint32_t scrambled(std::uint32_t value)
 template <class Real>
 RW_INLINE void fillFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
 {
-    const auto threshold = static_cast<std::uint32_t>(dropout.probability * 4294967296.0);
-    const Real scale = static_cast<Real>(1 / (1 - dropout.probability));
+    // Two entries share a hash: i takes its lower half, i + half the upper.
+    const auto threshold = static_cast<std::uint32_t>(dropout.probability * 65536.0 + 0.5);
+    const Real scale = static_cast<Real>(65536.0 / (65536.0 - threshold));
     const std::uint32_t key =
         scrambled(scrambled(static_cast<std::uint32_t>(dropout.seed) ^ static_cast<std::uint32_t>(t))
                   + static_cast<std::uint32_t>(dropout.seed >> 32));
-    for (std::int64_t i = 0; i < width; ++i) {
+    const std::int64_t half = width / 2;
+    Real* upper = factors + half;
+    for (std::int64_t i = 0; i < half; ++i) {
         const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(i) * 0x9e37'79b9U);
-        factors[i] = bits >= threshold ? scale : Real(0);
+        factors[i] = (bits & 0xffffU) >= threshold ? scale : Real(0);
+        upper[i] = (bits >> 16) >= threshold ? scale : Real(0);
+    }
+    if (width % 2 != 0) {
+        const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(half) * 0x9e37'79b9U);
+        factors[width - 1] = (bits & 0xffffU) >= threshold ? scale : Real(0);
     }
 }
 
@@ -407,6 +446,53 @@ template <class Real> RW_INLINE Real dotOf(const Real* a, const Real* b, std::in
     return sumOf(first + second);
 }
 
+/// exp of values in [-87, 0], to about 1e-7 relative: 2^n · a polynomial on [-ln 2 / 2, ln 2 / 2].
+RW_INLINE Vector<float> expOf(Vector<float> x)
+{
+    constexpr float kRound = 12582912.0F; // 1.5 · 2^23: adding it rounds to a whole number
+    x = x > -87.0F ? x : Vector<float> {} - 87.0F;
+    const Vector<float> shifted = x * 1.44269504F + kRound;
+    const Vector<float> n = shifted - kRound;
+    const Vector<float> r = (x - n * 0.693359375F) + n * 2.12194440e-4F;
+    Vector<float> y = r * 1.9875691500e-4F + 1.3981999507e-3F;
+    y = y * r + 8.3334519073e-3F;
+    y = y * r + 4.1665795894e-2F;
+    y = y * r + 1.6666665459e-1F;
+    y = y * r + 5.0000001201e-1F;
+    y = y * r * r + r + 1.0F;
+    const Mask<float> exponent = (reinterpret_cast<Mask<float>>(shifted) - 0x4b40'0000 + 127) << 23;
+    return y * reinterpret_cast<Vector<float>>(exponent);
+}
+
+/// gates[j] = exp(gates[j] - most), and their sum.
+RW_INLINE float exponentials(std::int64_t blocks, float most, float* gates)
+{
+    float sum = 0;
+    for (std::int64_t j = 0; j < blocks; j += 8) {
+        const std::int64_t count = std::min<std::int64_t>(8, blocks - j);
+        float row[8] = { most, most, most, most, most, most, most, most };
+        std::copy_n(gates + j, count, row);
+        const Vector<float> x = load(row) - most;
+        const Vector<float> y = expOf(x);
+        store<float>(row, y);
+        for (std::int64_t l = 0; l < count; ++l) {
+            gates[j + l] = std::isfinite(x[l]) ? row[l] : std::exp(x[l]);
+            sum += gates[j + l];
+        }
+    }
+    return sum;
+}
+
+RW_INLINE double exponentials(std::int64_t blocks, double most, double* gates)
+{
+    double sum = 0;
+    for (std::int64_t j = 0; j < blocks; ++j) {
+        gates[j] = std::exp(gates[j] - most);
+        sum += gates[j];
+    }
+    return sum;
+}
+
 /// Softmax in place; returns log Σ exp.
 template <class Real> RW_INLINE Real softmaxRow(std::int64_t blocks, Real* gates)
 {
@@ -414,13 +500,10 @@ template <class Real> RW_INLINE Real softmaxRow(std::int64_t blocks, Real* gates
     for (std::int64_t j = 1; j < blocks; ++j) {
         most = std::max(most, gates[j]);
     }
-    Real sum = 0;
+    const Real sum = exponentials(blocks, most, gates);
+    const Real scale = 1 / sum;
     for (std::int64_t j = 0; j < blocks; ++j) {
-        gates[j] = std::exp(gates[j] - most);
-        sum += gates[j];
-    }
-    for (std::int64_t j = 0; j < blocks; ++j) {
-        gates[j] /= sum;
+        gates[j] *= scale;
     }
     return most + std::log(sum);
 }
@@ -571,19 +654,16 @@ RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>&
     SelectSums& sums = group.sums;
     if (!finite) {
         constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-        job.cuts[t] = { Real(-1), -1, static_cast<std::int32_t>(bank) };
-        job.energies[2 * t] = job.energies[2 * t + 1] = kNaN;
+        job.cuts[t] = { Real(-1), -1, static_cast<std::int32_t>(bank), kNaN, kNaN };
         std::fill_n(job.masked + t * bank, bank, std::numeric_limits<Real>::quiet_NaN());
         sums.missing = counted ? kNaN : sums.missing;
         sums.energy = counted ? kNaN : sums.energy;
     } else {
-        const Selection<Real> chosen = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total,
-                                                    largest, job.eta, row.candidates);
-        job.cuts[t] = chosen.cut;
-        job.energies[2 * t] = chosen.kept;
-        job.energies[2 * t + 1] = chosen.total;
+        const Cut<Real> chosen = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest,
+                                              job.eta, row.candidates);
+        job.cuts[t] = chosen;
         const bool some = chosen.total > 0;
-        maskRow(job, t, chosen.cut, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
+        maskRow(job, t, chosen, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
         const double energy = some ? std::min(1.0, chosen.kept / chosen.total) : 1.0;
         sums.energy += counted ? energy : 0;
         sums.missing += counted ? 1 - energy : 0;
@@ -633,8 +713,8 @@ RW_INLINE void scoreGradient(const SelectBackward<Real>& job, std::int64_t t, bo
     Vector<Real> keptSlope {};
     Vector<Real> droppedSlope {};
     if (counted && job.missingGrad != 0) {
-        const double kept = job.energies[2 * t];
-        const double total = job.energies[2 * t + 1];
+        const double kept = cut.kept;
+        const double total = cut.total;
         if (total > 0) {
             keptSlope += static_cast<Real>(-2 * std::max(0.0, total - kept) / (total * total) * job.missingGrad);
             droppedSlope += static_cast<Real>(2 * kept / (total * total) * job.missingGrad);
@@ -795,8 +875,7 @@ template <class Real> Cut<Real> selectScores(const Real* scores, std::int64_t ba
     Real total = 0;
     Real largest = 0;
     squareRow(row, total, largest);
-    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta, row.candidates)
-        .cut;
+    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta, row.candidates);
 }
 
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums)

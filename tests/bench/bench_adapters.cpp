@@ -1,5 +1,6 @@
 // Measures adapters:
-//   bench_adapters steps [BATCH] [REPEATS]  CPU seconds of a training step of a nano SmolVLA with LoRA r = 128 and with
+//   bench_adapters steps [BATCH [REPEATS [ROW]]]  CPU seconds of a training step of a nano SmolVLA with LoRA r = 128
+//   and with
 //                                           LoRA-SP, bank 128, in turns, and their ratio
 //   bench_adapters para                     PARA of a LoRA r = 32 on all linear layers of SmolVLA 450 M
 //   bench_adapters dense                    one 2048 × 2048 update of rank 32: thin path against a dense SVD
@@ -192,20 +193,23 @@ private:
     std::int64_t m_step = 0;
 };
 
-void steps(std::int64_t batch, int repeats)
+void steps(std::int64_t batch, int repeats, const std::string& only)
 {
     const io::PolicyConfig config = nanoConfig();
     struct Row {
         std::string name;
         Json method;
     };
-    const std::vector<Row> rows {
+    std::vector<Row> rows {
         { "LoRA r=128", { { "type", "lora" }, { "r", 128 }, { "dropout", 0.0 } } },
         { "LoRA-SP bank 128", { { "type", "lora_sp" } } },
         { "LoRA-SP, no dropout", { { "type", "lora_sp" }, { "router_dropout", 0.0 } } },
         { "LoRA-SP, 16 blocks", { { "type", "lora_sp" }, { "blocks", 16 } } },
         { "LoRA-SP, operators", { { "type", "lora_sp" }, { "fused", false } } },
     };
+    if (!only.empty()) {
+        std::erase_if(rows, [&](const Row& row) { return row.name != only; });
+    }
     std::vector<std::unique_ptr<Run>> runs;
     std::vector<double> best(rows.size(), 1e9);
     std::vector<double> sum(rows.size(), 0);
@@ -339,7 +343,7 @@ int main(int argc, char** argv)
     const char* threads = std::getenv("OMP_NUM_THREADS");
     at::set_num_threads(std::max(1, std::atoi(threads ? threads : "1")));
     if (what == "steps") {
-        steps(argc > 2 ? std::atoll(argv[2]) : 8, argc > 3 ? std::atoi(argv[3]) : 10);
+        steps(argc > 2 ? std::atoll(argv[2]) : 8, argc > 3 ? std::atoi(argv[3]) : 10, argc > 4 ? argv[4] : "");
     } else if (what == "para") {
         para();
     } else if (what == "dense") {
