@@ -30,9 +30,11 @@ namespace baseline {
 #define RW_HAS_WIDE 1
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,bmi,bmi2") // no arch=: it would keep the library's functions from being inlined
+#define RW_WIDE_LOOPS 1
 namespace wide {
 #include "backend/adapters/lora_sp_kernel_loops.h"
 }
+#undef RW_WIDE_LOOPS
 #pragma GCC pop_options
 
 bool wideWorks()

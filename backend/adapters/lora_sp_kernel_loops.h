@@ -4,11 +4,9 @@
 // No include guard: see above.
 
 constexpr std::int64_t kGroup = 128; // tokens whose sums are added first among themselves
-constexpr int kMaxHalvings = 12;
-constexpr int kManyCandidates = 40; // the bracket is narrowed among all scores down to about these,
-constexpr int kFewCandidates = 10;  // then among themselves down to these, if ties allow
-constexpr std::size_t kInsertionLimit = 40;
-constexpr std::int64_t kPad = 16; // rows of buffers are padded with zeros to a multiple of this
+constexpr int kRounds = 4;           // of the search among all scores, each to a quarter of the bracket
+constexpr int kShortRounds = 2;      // of the search among the candidates that are left
+constexpr std::int64_t kPad = 16;    // rows of buffers are padded with zeros to a multiple of this
 
 std::int64_t padded(std::int64_t count)
 {
@@ -37,7 +35,6 @@ template <> struct Lanes<double> {
     static constexpr std::int64_t kCount = 4;
     static constexpr Integer kMagnitude = 0x7fff'ffff'ffff'ffff;
 };
-using Wide [[gnu::vector_size(32)]] = double;
 
 template <class Real> using Vector = typename Lanes<Real>::Vector;
 template <class Real> using Mask = typename Lanes<Real>::Mask;
@@ -78,25 +75,10 @@ RW_INLINE double sumOf(Vector<double> value)
     return (value[0] + value[1]) + (value[2] + value[3]);
 }
 
-/// Σ of the entries of `squares` (positive or zero) that reach `level`.
-template <class Real> RW_INLINE Real sumAbove(const Real* squares, std::int64_t width, Real level)
-{
-    constexpr std::int64_t kStep = Lanes<Real>::kCount;
-    Vector<Real> first {};
-    Vector<Real> second {};
-    for (std::int64_t i = 0; i < width; i += 2 * kStep) {
-        const Vector<Real> low = load(squares + i);
-        const Vector<Real> high = load(squares + i + kStep);
-        first += where<Real>(low >= level, low);
-        second += where<Real>(high >= level, high);
-    }
-    return sumOf(first + second);
-}
-
 /// One bit for each lane that is set.
 RW_INLINE unsigned bitsOf(Mask<float> mask)
 {
-#ifdef __AVX2__
+#ifdef RW_WIDE_LOOPS
     return static_cast<unsigned>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
 #else
     unsigned bits = 0;
@@ -109,7 +91,7 @@ RW_INLINE unsigned bitsOf(Mask<float> mask)
 
 RW_INLINE unsigned bitsOf(Mask<double> mask)
 {
-#ifdef __AVX2__
+#ifdef RW_WIDE_LOOPS
     return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(mask)));
 #else
     unsigned bits = 0;
@@ -120,49 +102,37 @@ RW_INLINE unsigned bitsOf(Mask<double> mask)
 #endif
 }
 
-/// How many entries of `squares` reach `level`.
-template <class Real> RW_INLINE std::int64_t countAbove(const Real* squares, std::int64_t width, Real level)
+/// Where a search stands: S(low) >= target > S(high), S(t) = Σ of the squares that reach t.
+template <class Real> struct Bracket {
+    Real low = 0;
+    Real high = 0;
+    Real sumAtLow = 0;
+    Real sumAtHigh = 0;
+};
+
+/// Narrows the bracket to a quarter, by the squares in a padded list; `outside` is the sum of squares that reach every
+/// level asked for. Without branches: which quarter it is cannot be predicted.
+template <class Real>
+RW_INLINE void quarter(const Real* squares, std::int64_t width, Real target, Real outside, Bracket<Real>& bracket)
 {
-    Mask<Real> count {};
+    const Real step = static_cast<Real>(0.25) * (bracket.high - bracket.low);
+    const Real levels[5] = { bracket.low, bracket.low + step, bracket.low + 2 * step, bracket.low + 3 * step,
+                             bracket.high };
+    Vector<Real> first {};
+    Vector<Real> second {};
+    Vector<Real> third {};
     for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
-        count -= load(squares + i) >= level;
+        const Vector<Real> value = load(squares + i);
+        first += where<Real>(value >= levels[1], value);
+        second += where<Real>(value >= levels[2], value);
+        third += where<Real>(value >= levels[3], value);
     }
-    std::int64_t total = 0;
-    for (std::int64_t lane = 0; lane < Lanes<Real>::kCount; ++lane) {
-        total += count[lane];
-    }
-    return total;
-}
-
-RW_INLINE Wide squareWide(Lanes<float>::Half value)
-{
-    const Wide wide = __builtin_convertvector(value, Wide);
-    return wide * wide;
-}
-
-/// Σ s² in double over the entries whose square (rounded to Real) is at least `level`.
-RW_INLINE double exactAbove(const float* scores, const float* squares, std::int64_t width, float level)
-{
-    Wide low {};
-    Wide high {};
-    for (std::int64_t i = 0; i < width; i += 8) {
-        const Vector<float> chosen = where<float>(load(squares + i) >= level, load(scores + i));
-        Lanes<float>::Half halves[2];
-        std::memcpy(halves, &chosen, sizeof halves);
-        low += squareWide(halves[0]);
-        high += squareWide(halves[1]);
-    }
-    return sumOf(low + high);
-}
-
-RW_INLINE double exactAbove(const double* scores, const double* squares, std::int64_t width, double level)
-{
-    Wide sum {};
-    for (std::int64_t i = 0; i < width; i += 4) {
-        const Wide chosen = where<double>(load(squares + i) >= level, load(scores + i));
-        sum += chosen * chosen;
-    }
-    return sumOf(sum);
+    const Real sums[5] = { bracket.sumAtLow, outside + sumOf(first), outside + sumOf(second), outside + sumOf(third),
+                           bracket.sumAtHigh };
+    // Counted in integers, so that rounding cannot leave the order of the levels.
+    const std::size_t reached = static_cast<std::size_t>(sums[1] >= target)
+        + static_cast<std::size_t>(sums[2] >= target) + static_cast<std::size_t>(sums[3] >= target);
+    bracket = { levels[reached], levels[reached + 1], sums[reached], sums[reached + 1] };
 }
 
 template <class Real> double squareOf(Real score)
@@ -199,157 +169,166 @@ template <class Real> Cut<Real> selectBySorting(const Real* scores, std::int64_t
     return result;
 }
 
-/// Indices of the squares in [low, high), in order.
+constexpr std::int64_t kShortList = 48; // a multiple of kPad
+
+/// The squares in [low, high) in the order of their indices, padded with zeros.
+template <class Real> struct ShortList {
+    Real squares[kShortList];
+    std::int32_t indices[kShortList];
+    std::int64_t count = 0;
+    std::int64_t above = 0; ///< Squares that reach high.
+    bool complete = true;   ///< Whether all found room.
+};
+
 template <class Real>
-RW_INLINE void collectCandidates(const Real* squares, std::int64_t bank, std::int64_t width, Real low, Real high,
-                                 std::vector<std::int32_t>& candidates)
+RW_INLINE void collect(const Real* squares, std::int64_t width, const Bracket<Real>& bracket, ShortList<Real>& list)
 {
-    candidates.clear();
     for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
         const Vector<Real> value = load(squares + i);
-        const Mask<Real> hit = (value >= low) & (value < high);
-        for (unsigned bits = bitsOf(hit); bits != 0; bits &= bits - 1) {
+        const unsigned high = bitsOf(value >= bracket.high);
+        unsigned bits = bitsOf(value >= bracket.low) & ~high;
+        list.above += std::popcount(high);
+        for (; bits != 0; bits &= bits - 1) {
+            if (list.count == kShortList) {
+                list.complete = false;
+                return;
+            }
             const std::int64_t index = i + std::countr_zero(bits);
-            if (index < bank) { // padding is 0, which `low` may be
-                candidates.push_back(static_cast<std::int32_t>(index));
-            }
+            list.indices[list.count] = static_cast<std::int32_t>(index);
+            list.squares[list.count++] = squares[index];
         }
+    }
+    for (std::int64_t i = list.count; i < kShortList; ++i) {
+        list.squares[i] = 0;
     }
 }
 
-constexpr std::size_t kShortList = 48; // a multiple of kPad
-
-/// Halves the bracket [low, high) on among `candidates` alone, and drops those that fall out of it.
-template <class Real>
-RW_INLINE void narrowCandidates(const Real* squares, Real target, Real& sumAtHigh, Real& low, Real& high,
-                                std::vector<std::int32_t>& candidates)
+/// Largest of the list below `bound`; 0 when there is none.
+template <class Real> RW_INLINE Real largestBelow(const ShortList<Real>& list, Real bound)
 {
-    std::array<Real, kShortList> list {};
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-        list[i] = squares[candidates[i]];
+    Vector<Real> most {};
+    for (std::int64_t i = 0; i < kShortList; i += Lanes<Real>::kCount) {
+        const Vector<Real> value = load(list.squares + i);
+        const Vector<Real> below = where<Real>(value < bound, value);
+        most = most > below ? most : below;
     }
-    const Real outside = sumAtHigh;
-    for (std::size_t i = candidates.size(); i < kShortList; ++i) {
-        list[i] = list[0]; // for the extremes; removed below
-    }
-    Vector<Real> smallest = load(list.data());
-    Vector<Real> largest = smallest;
-    for (std::size_t i = 0; i < kShortList; i += static_cast<std::size_t>(Lanes<Real>::kCount)) {
-        const Vector<Real> value = load(list.data() + i);
-        smallest = smallest < value ? smallest : value;
-        largest = largest > value ? largest : value;
-    }
-    Real least = smallest[0];
-    Real most = largest[0];
+    Real largest = most[0];
     for (std::int64_t lane = 1; lane < Lanes<Real>::kCount; ++lane) {
-        least = smallest[lane] < least ? smallest[lane] : least;
-        most = largest[lane] > most ? largest[lane] : most;
+        largest = most[lane] > largest ? most[lane] : largest;
     }
-    std::fill(list.begin() + static_cast<std::ptrdiff_t>(candidates.size()), list.end(), Real(0));
-    if (!(most > least)) {
-        return; // one tie
-    }
-    low = std::max(low, least);
-    for (int step = 0; step < 6; ++step) {
-        const Real middle = static_cast<Real>(0.5) * (low + std::min(high, most));
-        if (!(middle > low) || !(middle < high)) {
-            break;
-        }
-        const Real sum = outside + sumAbove(list.data(), kShortList, middle);
-        if (sum >= target) {
-            low = middle;
-        } else {
-            high = middle;
-            sumAtHigh = sum;
-        }
-    }
-    std::erase_if(candidates, [&](std::int32_t i) { return squares[i] < low || squares[i] >= high; });
+    return largest;
 }
 
-/// Finishes a selection whose cut lies among `candidates`: sorts those and walks on from `result.kept`.
+/// Index of the n-th (from 1) of the list's squares that equal `value`, in the order of indices; -1 when their scores
+/// differ nevertheless, so that the order is another.
 template <class Real>
-bool walkCandidates(const Real* scores, double target, std::int64_t above, std::vector<std::int32_t>& candidates,
-                    Cut<Real>& result)
+RW_INLINE std::int32_t nthOfTie(const Real* scores, const ShortList<Real>& list, Real value, std::int64_t n)
 {
-    if (result.kept >= target) {
-        return false; // rounding of the bracket's sums: the cut lies above
-    }
-    const auto larger = [&](std::int32_t a, std::int32_t b) { return std::abs(scores[a]) > std::abs(scores[b]); };
-    if (candidates.size() > kInsertionLimit) {
-        std::ranges::stable_sort(candidates, larger);
-    } else { // std::stable_sort would allocate
-        for (std::size_t i = 1; i < candidates.size(); ++i) {
-            const std::int32_t moved = candidates[i];
-            std::size_t hole = i;
-            for (; hole > 0 && larger(moved, candidates[hole - 1]); --hole) {
-                candidates[hole] = candidates[hole - 1];
+    std::int32_t found = -1;
+    Real size = -1;
+    for (std::int64_t i = 0; i < kShortList; i += Lanes<Real>::kCount) {
+        for (unsigned bits = bitsOf(load(list.squares + i) == value); bits != 0; bits &= bits - 1) {
+            const std::int32_t index = list.indices[i + std::countr_zero(bits)];
+            const Real own = std::abs(scores[index]);
+            if (size >= 0 && own != size) {
+                return -1;
             }
-            candidates[hole] = moved;
+            size = own;
+            found = --n == 0 ? index : found;
         }
     }
-    for (const std::int32_t index : candidates) {
-        result.kept += squareOf(scores[index]);
-        ++above;
-        if (result.kept >= target) {
-            result.level = std::abs(scores[index]);
-            result.last = index;
-            result.count = static_cast<std::int32_t>(above);
-            return true;
-        }
+    return found;
+}
+
+/// Takes the list's squares from the largest on, ties by index, until the sum reaches the target. False when rounding
+/// could decide otherwise.
+template <class Real>
+RW_INLINE bool walk(const Real* scores, const ShortList<Real>& list, Real high, double target, Cut<Real>& cut)
+{
+    const double doubt = 4 * static_cast<double>(std::numeric_limits<Real>::epsilon()) * cut.total;
+    if (cut.kept >= target - doubt) {
+        return false; // the cut may lie above the bracket
     }
-    return false;
+    Real bound = high;
+    std::int64_t count = list.above;
+    while (true) {
+        const Real value = largestBelow(list, bound);
+        if (!(value > 0)) {
+            return false; // it lies below
+        }
+        std::int64_t ties = 0;
+        for (std::int64_t i = 0; i < kShortList; i += Lanes<Real>::kCount) {
+            ties += std::popcount(bitsOf(load(list.squares + i) == value));
+        }
+        const auto square = static_cast<double>(value);
+        const double all = cut.kept + static_cast<double>(ties) * square;
+        if (all < target - doubt) {
+            cut.kept = all;
+            count += ties;
+            bound = value;
+            continue;
+        }
+        const auto taken = static_cast<std::int64_t>(std::ceil((target - cut.kept) / square));
+        const double reached = cut.kept + static_cast<double>(taken) * square;
+        if (taken > ties || reached - target < doubt || target - (reached - square) < doubt) {
+            return false;
+        }
+        cut.last = nthOfTie(scores, list, value, taken);
+        if (cut.last < 0) {
+            return false;
+        }
+        cut.level = std::abs(scores[cut.last]);
+        cut.count = static_cast<std::int32_t>(count + taken);
+        cut.kept = reached;
+        return true;
+    }
 }
 
 /// `scores` and `squares` padded with zeros to `width`; `total` and `largest` of the squares.
 template <class Real>
 RW_INLINE Cut<Real> selectPadded(const Real* scores, const Real* squares, std::int64_t bank, std::int64_t width,
-                                 Real total, Real largest, double eta, std::vector<std::int32_t>& candidates)
+                                 Real total, Real largest, double eta)
 {
     if (eta >= 1) {
-        Cut<Real> result;
-        result.total = exactAbove(scores, squares, width, Real(0));
-        result.kept = result.total;
-        std::int32_t count = 0;
+        Cut<Real> cut;
         for (std::int64_t i = 0; i < bank; ++i) {
-            count += scores[i] != 0 ? 1 : 0;
+            cut.total += squareOf(scores[i]);
+            cut.count += scores[i] != 0 ? 1 : 0;
         }
-        result.count = count;
-        return result;
+        cut.kept = cut.total;
+        return cut;
     }
     if (!(largest > Real(1e-30)) || !(total < Real(1e30))) {
-        return selectBySorting(scores, bank, eta); // squares out of the range that the halving trusts
+        return selectBySorting(scores, bank, eta); // squares out of the range that the search trusts
     }
-    // S(t) = Σ squares >= t falls with t. Keep S(low) >= target > S(high) and halve, until the energy in between can
-    // be that of a few vectors only.
-    const Real target = static_cast<Real>(eta) * total;
-    Real low = 0;
-    Real high = std::nextafter(largest, std::numeric_limits<Real>::infinity());
-    Real sumAtLow = total;
-    Real sumAtHigh = 0;
-    for (int step = 0; step < kMaxHalvings; ++step) {
-        const Real middle = static_cast<Real>(0.5) * (low + high);
-        const Real sum = sumAbove(squares, width, middle);
-        if (sum >= target) {
-            low = middle;
-            sumAtLow = sum;
-        } else {
-            high = middle;
-            sumAtHigh = sum;
-        }
-        if (sumAtLow - sumAtHigh <= static_cast<Real>(kManyCandidates) * low) {
+    const double exactTarget = eta * (1 - kEnergySlack) * static_cast<double>(total);
+    const Real target = static_cast<Real>(exactTarget);
+    Bracket<Real> bracket { 0, std::nextafter(largest, std::numeric_limits<Real>::infinity()), total, 0 };
+    for (int round = 0; round < kRounds; ++round) {
+        quarter(squares, width, target, Real(0), bracket);
+        // No more squares can lie inside than these would make up the energy in between.
+        if (bracket.sumAtLow - bracket.sumAtHigh <= static_cast<Real>(kShortList - 8) * bracket.low) {
             break;
         }
     }
-    collectCandidates(squares, bank, width, low, high, candidates);
-    if (candidates.size() > kFewCandidates && candidates.size() <= kShortList) {
-        narrowCandidates(squares, target, sumAtHigh, low, high, candidates);
+    ShortList<Real> list;
+    collect(squares, width, bracket, list);
+    if (!list.complete) {
+        return selectBySorting(scores, bank, eta);
     }
-    const std::int64_t above = sumAtHigh > 0 ? countAbove(squares, width, high) : 0;
-    Cut<Real> result;
-    result.total = exactAbove(scores, squares, width, Real(0));
-    result.kept = above == 0 ? 0 : exactAbove(scores, squares, width, high);
-    if (walkCandidates(scores, eta * (1 - kEnergySlack) * result.total, above, candidates, result)) {
-        return result;
+    Cut<Real> cut;
+    cut.total = static_cast<double>(total);
+    const std::int64_t inside = list.count;
+    Bracket<Real> narrow = bracket;
+    for (int round = 0; inside > 8 && round < kShortRounds; ++round) {
+        quarter(list.squares, kShortList, target, bracket.sumAtHigh, narrow);
+    }
+    cut.kept = static_cast<double>(narrow.sumAtHigh);
+    for (std::int64_t i = 0; i < kShortList; i += Lanes<Real>::kCount) {
+        list.above += std::popcount(bitsOf(load(list.squares + i) >= narrow.high));
+    }
+    if (walk(scores, list, narrow.high, exactTarget, cut)) {
+        return cut;
     }
     return selectBySorting(scores, bank, eta);
 }
@@ -359,7 +338,6 @@ template <class Real> struct Row {
     std::int64_t width;      ///< padded(bank)
     std::int64_t inputWidth; ///< padded(input width)
     std::vector<Real> raw, scores, squares, grad, product, input, factors;
-    std::vector<std::int32_t> candidates;
 
     Row(std::int64_t bank, std::int64_t inputs)
         : width(padded(bank)), inputWidth(padded(inputs)), raw(at(width)), scores(at(width)), squares(at(width)),
@@ -416,19 +394,24 @@ RW_INLINE void fillFactors(const RouterDropout& dropout, std::int64_t t, std::in
     }
 }
 
-/// The router's input of token t after dropout, in row.input.
-template <class Real> RW_INLINE void readInput(const SelectShape<Real>& job, std::int64_t t, Row<Real>& row)
+/// The router's input of token t after dropout, padded: in place where it can be, else in row.input.
+template <class Real> RW_INLINE const Real* readInput(const SelectShape<Real>& job, std::int64_t t, Row<Real>& row)
 {
+    const Real* source = job.input + t * job.width;
     Real* input = row.input.data();
-    std::copy_n(job.input + t * job.width, job.width, input);
+    if (job.width != row.inputWidth) {
+        std::copy_n(source, job.width, input);
+        source = input;
+    }
     if (job.dropout.probability <= 0) {
-        return;
+        return source;
     }
     const Real* factors = row.factors.data();
     fillFactors(job.dropout, t, job.width, row.factors.data());
     for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
-        store<Real>(input + i, load(input + i) * load(factors + i));
+        store<Real>(input + i, load(source + i) * load(factors + i));
     }
+    return input;
 }
 
 template <class Real> RW_INLINE Real dotOf(const Real* a, const Real* b, std::int64_t width)
@@ -638,9 +621,9 @@ RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>&
     const std::int64_t bank = job.bank;
     const std::int64_t blocks = job.blocks;
     Real* gates = job.gates + t * blocks;
-    readInput(job, t, row);
+    const Real* input = readInput(job, t, row);
     for (std::int64_t j = 0; j < blocks; ++j) {
-        gates[j] = dotOf(row.input.data(), weights.w1.data() + j * row.inputWidth, row.inputWidth);
+        gates[j] = dotOf(input, weights.w1.data() + j * row.inputWidth, row.inputWidth);
     }
     const Real lse = softmaxRow(blocks, gates);
     job.lse[t] = lse;
@@ -659,8 +642,8 @@ RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>&
         sums.missing = counted ? kNaN : sums.missing;
         sums.energy = counted ? kNaN : sums.energy;
     } else {
-        const Cut<Real> chosen = selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest,
-                                              job.eta, row.candidates);
+        const Cut<Real> chosen =
+            selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, job.eta);
         job.cuts[t] = chosen;
         const bool some = chosen.total > 0;
         maskRow(job, t, chosen, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
@@ -816,8 +799,7 @@ RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real
         mean += gate * dot;
     }
     const Real pull = counted ? static_cast<Real>(2 * job.squaredLseGrad) * job.lse[t] : Real(0);
-    readInput(job, t, row);
-    const Real* input = row.input.data();
+    const Real* input = readInput(job, t, row);
     for (std::int64_t j = 0; j < blocks; ++j) {
         const Real slope = gates[j] * (logitsGrad[j] - mean + pull);
         logitsGrad[j] = slope;
@@ -875,7 +857,7 @@ template <class Real> Cut<Real> selectScores(const Real* scores, std::int64_t ba
     Real total = 0;
     Real largest = 0;
     squareRow(row, total, largest);
-    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta, row.candidates);
+    return selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, eta);
 }
 
 template <class Real> void selectForward(const SelectForward<Real>& job, SelectSums& sums)
