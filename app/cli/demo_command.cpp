@@ -201,6 +201,7 @@ private:
         RW_TRY(const fs::path adapter, adapterFolder(runFolder("lora")));
         RW_TRY(const Json receipt,
                compress::compressAdapter(adapter, out, { .policy = { .value = budget } }, m_job.context()));
+        RW_TRY_VOID(copyPipelines(adapter, out));
         say(fmt::format("PARA keeps {:g} of the LoRA adapter's rank", budget));
         return {};
     }

@@ -42,6 +42,21 @@ Result<fs::path> adapterFolder(const fs::path& path)
     return checkpoints.back().folder;
 }
 
+Result<void> copyPipelines(const fs::path& from, const fs::path& to)
+{
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(from, error)) {
+        const std::string name = entry.path().filename().string();
+        if (name.starts_with("policy_") || name == "config.json" || name == "vlm_config.json") {
+            fs::copy_file(entry.path(), to / name, fs::copy_options::skip_existing, error);
+        }
+        if (error) {
+            break;
+        }
+    }
+    return error ? Result<void>(failErrno(error.value(), "copy the processor files to", to)) : Result<void> {};
+}
+
 std::string tableText(const std::vector<std::vector<std::string>>& rows)
 {
     std::vector<std::size_t> widths;

@@ -1,6 +1,7 @@
 // `rankwise para`.
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/engine_commands.h"
+#include "app/cli/rollout_output.h"
 #include "backend/compress/para.h"
 
 #include <fmt/format.h>
@@ -34,6 +35,9 @@ ExitCode runPara(const Invocation& invocation, const ParaOptions& options, Conso
     job.clearLine();
     if (!receipt) {
         return printError(invocation, receipt.error());
+    }
+    if (const auto copied = copyPipelines(options.adapter, options.out); !copied) {
+        return printError(invocation, copied.error());
     }
     printResult(invocation, jsonText(*receipt), jsonText(*receipt));
     return ExitCode::Success;

@@ -18,6 +18,10 @@ namespace rankwise::cli {
 /// The newest checkpoint of a run directory; any other path as it is. Errors: FileNotFound (a run without checkpoint).
 [[nodiscard]] Result<std::filesystem::path> adapterFolder(const std::filesystem::path& path);
 
+/// Copies what normalises states and actions from one adapter folder to another: without it the base's statistics
+/// would drive the robot. Errors: IoFailed, DiskFull.
+[[nodiscard]] Result<void> copyPipelines(const std::filesystem::path& from, const std::filesystem::path& to);
+
 /// Columns padded to equal width, a line a row.
 [[nodiscard]] std::string tableText(const std::vector<std::vector<std::string>>& rows);
 
