@@ -73,7 +73,7 @@ void assign(at::Tensor& target, const at::Tensor& value)
 struct StatisticsNames {
     std::string prefix;
     std::array<std::string, 5> tensors { "ranks", "kept", "share", "largest_share", "gates" };
-    std::string scalars = "scalars"; ///< [energy, tokens]
+    std::string scalars = "scalars"; ///< [energy, tokens, sampled]
 };
 
 std::array<at::Tensor*, 5> tensorsOf(LoraSpStatistics& s)
@@ -89,8 +89,9 @@ void storeStatistics(const LoraSpStatistics& statistics, const std::string& pref
     for (std::size_t i = 0; i < names.tensors.size(); ++i) {
         state[prefix + names.tensors[i]] = tensorsOf(copy)[i]->clone();
     }
-    at::Tensor scalars = at::full({ 2 }, statistics.energy, at::TensorOptions().dtype(at::kDouble));
+    at::Tensor scalars = at::full({ 3 }, statistics.energy, at::TensorOptions().dtype(at::kDouble));
     scalars.data_ptr<double>()[1] = static_cast<double>(statistics.tokens);
+    scalars.data_ptr<double>()[2] = static_cast<double>(statistics.sampled);
     state[prefix + names.scalars] = scalars;
 }
 
@@ -108,12 +109,13 @@ Result<void> readStatistics(LoraSpStatistics& statistics, const std::string& pre
         *target = stored->second.to(target->options()).clone();
     }
     const auto scalars = state.find(prefix + names.scalars);
-    if (scalars == state.end() || scalars->second.numel() != 2) {
+    if (scalars == state.end() || scalars->second.numel() != 3) {
         return fail(Errc::TensorNotFound, "is missing from the adapter's state", prefix + names.scalars);
     }
     const at::Tensor values = scalars->second.to(at::kDouble).contiguous();
     statistics.energy = values.const_data_ptr<double>()[0];
     statistics.tokens = static_cast<std::int64_t>(values.const_data_ptr<double>()[1]);
+    statistics.sampled = static_cast<std::int64_t>(values.const_data_ptr<double>()[2]);
     return {};
 }
 
@@ -284,6 +286,7 @@ std::map<std::string, at::Tensor> LoraSpMethod::snapshot()
         tensors[prefix + "share"] = layer.digest.share.clone();
         tensors[prefix + "largest_share"] = layer.digest.largestShare.clone();
         tensors[prefix + "gates"] = layer.digest.gates.clone();
+        tensors[prefix + "tokens"] = indexTensor({ layer.digest.tokens, layer.digest.sampled });
         if (!layer.directRouter()) {
             tensors[prefix + "W2"] = layer.router2.detach().clone();
         }
@@ -448,6 +451,11 @@ Result<void> LoraSpMethod::saveCompact(const std::filesystem::path& folder, cons
         const LoraSpStatistics& s = layer.digest;
         if (s.tokens == 0) {
             return fail(Errc::DataInvalid, "saw no token; run the calibration set through the policy first",
+                        entry.linear->path);
+        }
+        if (s.sampled != s.tokens) {
+            return fail(Errc::DataInvalid,
+                        "has statistics of training; reset them and run the calibration set without gradients",
                         entry.linear->path);
         }
         const double* largest = s.largestShare.const_data_ptr<double>();

@@ -47,7 +47,7 @@ public:
     void afterStep(const TrainProgress& progress) override;
     [[nodiscard]] std::vector<LayerDigest> takeDigest() override;
     /// For each layer: rank_histogram [R+1], kept [R], share [R], largest_share [R], gates [m] of the tokens since the
-    /// last digest, and W2 [R, m].
+    /// last digest, tokens [2] (all, and those sampled for kept and the shares), and W2 [R, m].
     [[nodiscard]] std::map<std::string, at::Tensor> snapshot() override;
     [[nodiscard]] std::map<std::string, at::Tensor> state() const override;
     [[nodiscard]] Result<void> restoreState(const std::map<std::string, at::Tensor>& state) override;
@@ -59,7 +59,8 @@ public:
     [[nodiscard]] Result<void> load(const std::filesystem::path& folder) override;
     /// Leaves out vectors whose largest share of any token's energy since resetStatistics() is below `leastShare`, and
     /// adapts each layer's eta so that the same vectors are kept: eta ← min(1, eta / (1 - mean share removed)).
-    /// Run the calibration set through the policy before. Errors: DataInvalid (no token seen) and those of save().
+    /// Before: resetStatistics() or takeDigest(), then the calibration set through the policy without gradients.
+    /// Errors: DataInvalid (no token seen, or statistics of training among them) and those of save().
     [[nodiscard]] Result<void> saveCompact(const std::filesystem::path& folder, const std::string& baseModel,
                                            double leastShare) const override;
 

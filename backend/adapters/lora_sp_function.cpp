@@ -9,7 +9,6 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -63,6 +62,7 @@ Run runForward(const SelectInputs& inputs, const at::Tensor& input, const at::Te
     job.dropout = inputs.dropout;
     job.map = inputs.map;
     job.eta = inputs.eta;
+    job.stride = inputs.stride;
     job.gates = run.gates.data_ptr<Real>();
     job.lse = run.lse.data_ptr<Real>();
     job.cuts = static_cast<Cut<Real>*>(run.cuts.mutable_data_ptr());
@@ -80,6 +80,7 @@ Run runForward(const SelectInputs& inputs, const at::Tensor& input, const at::Te
     outputs.tokens = sums.tokens;
     statistics.energy += sums.energy;
     statistics.tokens += sums.tokens;
+    statistics.sampled += sums.sampled;
     double* gates = statistics.gates.data_ptr<double>();
     run.sums = at::empty({ 2 + blocks }, real);
     Real* out = run.sums.data_ptr<Real>();
@@ -168,28 +169,29 @@ struct SelectNode : torch::autograd::Function<SelectNode> {
         job.logitsGrad = logitsGrad.data_ptr<Real>();
         job.w1Grad = w1Grad.data_ptr<double>();
         job.w2Grad = w2Grad.data_ptr<double>();
+        Gradients gradients;
+        const bool apart = routerRows.defined();
+        const bool rowsNeed = context->saved_data["rowsNeed"].toBool();
+        at::Tensor inputGrad;
+        if (apart ? context->saved_data["routerRowsNeed"].toBool() : rowsNeed) {
+            inputGrad = at::empty_like(input);
+            job.inputGrad = inputGrad.data_ptr<Real>();
+        }
         selectBackward(job);
 
-        Gradients gradients;
         gradients.w1 = w1Grad.to(w1.scalar_type());
         gradients.w2 = w2Grad.to(w2.scalar_type());
-        const bool rowsNeed = context->saved_data["rowsNeed"].toBool();
+        (apart ? gradients.routerRows : gradients.rows) = inputGrad;
         if (projectedGrad.defined()) {
             const auto compute = static_cast<at::ScalarType>(context->saved_data["compute"].toInt());
             const at::Tensor narrow = projectedGrad.to(compute);
             gradients.down = at::mm(narrow.t(), rows.to(compute)).to(down.scalar_type());
-            if (rowsNeed) {
-                gradients.rows = at::mm(narrow, down.to(compute)).to(rows.scalar_type());
+            if (rowsNeed && gradients.rows.defined() && compute == rows.scalar_type()) {
+                gradients.rows.addmm_(narrow, down);
+            } else if (rowsNeed) {
+                const at::Tensor through = at::mm(narrow, down.to(compute)).to(rows.scalar_type());
+                gradients.rows = gradients.rows.defined() ? gradients.rows.add_(through) : through;
             }
-        }
-        if (routerRows.defined() && context->saved_data["routerRowsNeed"].toBool()) {
-            gradients.routerRows = at::zeros_like(routerRows);
-            addRouterInputGrad<Real>(job, logitsGrad.const_data_ptr<Real>(), gradients.routerRows.data_ptr<Real>());
-        } else if (!routerRows.defined() && rowsNeed) {
-            if (!gradients.rows.defined()) {
-                gradients.rows = at::zeros_like(rows);
-            }
-            addRouterInputGrad<Real>(job, logitsGrad.const_data_ptr<Real>(), gradients.rows.data_ptr<Real>());
         }
         return gradients;
     }

@@ -19,6 +19,7 @@ struct SelectInputs {
     at::Tensor valid;      ///< [T] uint8; undefined: all.
     RouterDropout dropout;
     double eta = 1;
+    std::int64_t stride = 1; ///< As in SelectForward.
     ScoreMap map = ScoreMap::None;
 };
 

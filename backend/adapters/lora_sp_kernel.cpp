@@ -68,11 +68,6 @@ template <class Real> void selectBackward(const SelectBackward<Real>& job)
     RW_DISPATCH(selectBackward(job));
 }
 
-template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad)
-{
-    RW_DISPATCH(addRouterInputGrad(job, logitsGrad, inputGrad));
-}
-
 template <class Real>
 void dropoutFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t width, Real* factors)
 {
@@ -83,7 +78,6 @@ void dropoutFactors(const RouterDropout& dropout, std::int64_t t, std::int64_t w
     template Cut<Real> selectScores(const Real*, std::int64_t, double);                                                \
     template void selectForward(const SelectForward<Real>&, SelectSums&);                                              \
     template void selectBackward(const SelectBackward<Real>&);                                                         \
-    template void addRouterInputGrad(const SelectShape<Real>&, const Real*, Real*);                                    \
     template void dropoutFactors(const RouterDropout&, std::int64_t, std::int64_t, Real*);
 RW_INSTANTIATE(float)
 RW_INSTANTIATE(double)

@@ -39,6 +39,7 @@ struct SelectSums {
     double missing = 0;    ///< Σ (1 - E): the spectral loss before the mean
     double squaredLse = 0; ///< Σ lse(logits)²: the z loss before the mean
     std::int64_t tokens = 0;
+    std::int64_t sampled = 0;       ///< Tokens that count in the sums for each vector.
     double* gates = nullptr;        ///< [m] Σ gates
     double* top = nullptr;          ///< [m] tokens whose largest gate this is
     std::int64_t* ranks = nullptr;  ///< [R+1] histogram of k
@@ -69,6 +70,7 @@ template <class Real> struct SelectShape {
 
 template <class Real> struct SelectForward : SelectShape<Real> {
     double eta = 1;
+    std::int64_t stride = 1; ///< The sums for each vector take every stride-th token.
 
     Real* gates = nullptr;     ///< out [T, m]
     Real* lse = nullptr;       ///< out [T] log Σ exp(logits)
@@ -91,14 +93,12 @@ template <class Real> struct SelectBackward : SelectShape<Real> {
 
     Real* logitsGrad = nullptr;    ///< out [T, m]
     Real* projectedGrad = nullptr; ///< out [T, R]; null when `projected` or `maskedGrad` is
+    Real* inputGrad = nullptr;     ///< out [T, D] gradient at X, or null
     double* w1Grad = nullptr;      ///< out [m, D]
     double* w2Grad = nullptr;      ///< out [R, m]
 };
 
 template <class Real> void selectBackward(const SelectBackward<Real>& job);
-
-/// inputGrad [T, D] += gradient of the router's input, from logitsGrad [T, m] of selectBackward().
-template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad);
 
 /// What dropout multiplies the entries of token `t` by: 0 or 1 / (1 - p). For `width` entries.
 template <class Real>

@@ -5,7 +5,7 @@
 
 constexpr std::int64_t kGroup = 128; // tokens whose sums are added first among themselves
 constexpr int kRounds = 4;           // of the search among all scores, each to a quarter of the bracket
-constexpr int kShortRounds = 2;      // of the search among the candidates that are left
+constexpr int kShortRounds = 3;      // of the search among the candidates that are left
 constexpr std::int64_t kPad = 16;    // rows of buffers are padded with zeros to a multiple of this
 
 std::int64_t padded(std::int64_t count)
@@ -383,14 +383,19 @@ RW_INLINE void fillFactors(const RouterDropout& dropout, std::int64_t t, std::in
                   + static_cast<std::uint32_t>(dropout.seed >> 32));
     const std::int64_t half = width / 2;
     Real* upper = factors + half;
+    const auto bitsAt = [key](std::int64_t i) {
+        // A Weyl sequence from a well-mixed start; one round mixes its steps.
+        std::uint32_t bits = key + static_cast<std::uint32_t>(i) * 0x9e37'79b9U;
+        bits = (bits ^ (bits >> 15)) * 0x846c'a68bU;
+        return bits ^ (bits >> 16);
+    };
     for (std::int64_t i = 0; i < half; ++i) {
-        const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(i) * 0x9e37'79b9U);
+        const std::uint32_t bits = bitsAt(i);
         factors[i] = (bits & 0xffffU) >= threshold ? scale : Real(0);
         upper[i] = (bits >> 16) >= threshold ? scale : Real(0);
     }
     if (width % 2 != 0) {
-        const std::uint32_t bits = scrambled(key + static_cast<std::uint32_t>(half) * 0x9e37'79b9U);
-        factors[width - 1] = (bits & 0xffffU) >= threshold ? scale : Real(0);
+        factors[width - 1] = (bitsAt(half) & 0xffffU) >= threshold ? scale : Real(0);
     }
 }
 
@@ -491,20 +496,65 @@ template <class Real> RW_INLINE Real softmaxRow(std::int64_t blocks, Real* gates
     return most + std::log(sum);
 }
 
+/// sums = Σ_j column_j · gate_j. `Fixed` is the number of blocks where it is known, else 0.
+template <class Real, std::int64_t Fixed>
+RW_INLINE void combineColumns(const Real* columns, const Real* gates, std::int64_t width, std::int64_t blocks,
+                              Real* sums)
+{
+    const std::int64_t count = Fixed > 0 ? Fixed : blocks;
+    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+        Vector<Real> sum {};
+        for (std::int64_t j = 0; j < count; ++j) {
+            sum += load(columns + j * width + i) * gates[j];
+        }
+        store<Real>(sums + i, sum);
+    }
+}
+
+/// columnGrads_j += grad · gate_j; dots_j = Σ column_j · grad.
+template <class Real, std::int64_t Fixed>
+RW_INLINE void spreadGradient(const Real* columns, const Real* gates, const Real* grad, std::int64_t width,
+                              std::int64_t blocks, Real* columnGrads, Real* dots)
+{
+    if constexpr (Fixed > 0) {
+        Vector<Real> sums[static_cast<std::size_t>(Fixed)] {};
+        for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+            const Vector<Real> g = load(grad + i);
+            for (std::int64_t j = 0; j < Fixed; ++j) {
+                Real* target = columnGrads + j * width + i;
+                store<Real>(target, load(target) + g * gates[j]);
+                sums[j] += load(columns + j * width + i) * g;
+            }
+        }
+        for (std::int64_t j = 0; j < Fixed; ++j) {
+            dots[j] = sumOf(sums[j]);
+        }
+    } else {
+        for (std::int64_t j = 0; j < blocks; ++j) {
+            Vector<Real> sum {};
+            for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
+                const Vector<Real> g = load(grad + i);
+                Real* target = columnGrads + j * width + i;
+                store<Real>(target, load(target) + g * gates[j]);
+                sum += load(columns + j * width + i) * g;
+            }
+            dots[j] = sumOf(sum);
+        }
+    }
+}
+
 /// raw = W2 g, scores = map(raw). Same code forwards and backwards, so that both see the same bits.
 template <class Real>
 RW_INLINE void scoreRow(Row<Real>& row, const Real* w2t, const Real* gates, std::int64_t bank, std::int64_t blocks,
                         ScoreMap map)
 {
-    const std::int64_t width = row.width;
     Real* raw = row.raw.data();
     Real* scores = row.scores.data();
-    for (std::int64_t i = 0; i < width; i += Lanes<Real>::kCount) {
-        Vector<Real> sum {};
-        for (std::int64_t j = 0; j < blocks; ++j) {
-            sum += load(w2t + j * width + i) * gates[j];
-        }
-        store<Real>(raw + i, sum);
+    const std::int64_t width = row.width;
+    if (blocks == 4) {
+        combineColumns<Real, 4>(w2t, gates, width, blocks, raw);
+    } else {
+        combineColumns<Real, 0>(w2t, gates, width, blocks, raw);
     }
     switch (map) {
     case ScoreMap::None:
@@ -646,7 +696,8 @@ RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>&
             selectPadded(row.scores.data(), row.squares.data(), bank, row.width, total, largest, job.eta);
         job.cuts[t] = chosen;
         const bool some = chosen.total > 0;
-        maskRow(job, t, chosen, counted && some, some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
+        maskRow(job, t, chosen, counted && some && t % job.stride == 0,
+                some ? static_cast<Real>(1 / chosen.total) : Real(0), row, group);
         const double energy = some ? std::min(1.0, chosen.kept / chosen.total) : 1.0;
         sums.energy += counted ? energy : 0;
         sums.missing += counted ? 1 - energy : 0;
@@ -656,6 +707,7 @@ RW_INLINE void forwardToken(const SelectForward<Real>& job, const Weights<Real>&
     }
     sums.squaredLse += static_cast<double>(lse) * static_cast<double>(lse);
     ++sums.tokens;
+    sums.sampled += t % job.stride == 0 ? 1 : 0;
     ++group.ranks[at(job.cuts[t].count)];
     std::int64_t best = 0;
     for (std::int64_t j = 0; j < blocks; ++j) {
@@ -672,6 +724,7 @@ void addGroup(const GroupSums<Real>& group, std::int64_t bank, std::int64_t bloc
     sums.missing += group.sums.missing;
     sums.squaredLse += group.sums.squaredLse;
     sums.tokens += group.sums.tokens;
+    sums.sampled += group.sums.sampled;
     for (std::int64_t j = 0; j < blocks; ++j) {
         sums.gates[j] += group.gates[at(j)];
         sums.top[j] += group.top[at(j)];
@@ -766,6 +819,28 @@ template <class Real> RW_INLINE void unmap(ScoreMap map, std::int64_t bank, Row<
     }
 }
 
+/// Gradient at the router's input of token t; row.factors still hold its dropout.
+template <class Real>
+RW_INLINE void writeInputGrad(const SelectBackward<Real>& job, const Weights<Real>& weights, std::int64_t t,
+                              const Real* slopes, Row<Real>& row)
+{
+    const bool whole = job.width == row.inputWidth;
+    Real* target = whole ? job.inputGrad + t * job.width : row.input.data();
+    if (job.blocks == 4) {
+        combineColumns<Real, 4>(weights.w1.data(), slopes, row.inputWidth, job.blocks, target);
+    } else {
+        combineColumns<Real, 0>(weights.w1.data(), slopes, row.inputWidth, job.blocks, target);
+    }
+    if (job.dropout.probability > 0) {
+        for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
+            store<Real>(target + i, load(target + i) * load(row.factors.data() + i));
+        }
+    }
+    if (!whole) {
+        std::copy_n(target, job.width, job.inputGrad + t * job.width);
+    }
+}
+
 /// One token backwards. The weight gradients [m, R'] and [m, D'] are the group's.
 template <class Real>
 RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real>& weights, std::int64_t t,
@@ -780,23 +855,17 @@ RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real
 
     Real* logitsGrad = job.logitsGrad + t * blocks;
     const Real* grad = row.grad.data();
+    if (blocks == 4) {
+        spreadGradient<Real, 4>(weights.w2t.data(), gates, grad, row.width, blocks, w2Grad, logitsGrad);
+    } else {
+        spreadGradient<Real, 0>(weights.w2t.data(), gates, grad, row.width, blocks, w2Grad, logitsGrad);
+    }
     Real mean = 0;
     for (std::int64_t j = 0; j < blocks; ++j) {
-        const Real* column = weights.w2t.data() + j * row.width;
-        Real* columnGrad = w2Grad + j * row.width;
-        const Real gate = gates[j];
-        Vector<Real> sum {};
-        for (std::int64_t i = 0; i < row.width; i += Lanes<Real>::kCount) {
-            const Vector<Real> g = load(grad + i);
-            store<Real>(columnGrad + i, load(columnGrad + i) + g * gate);
-            sum += load(column + i) * g;
-        }
-        Real dot = sumOf(sum);
         if (counted && job.gatesGrad) {
-            dot += static_cast<Real>(job.gatesGrad[j]);
+            logitsGrad[j] += static_cast<Real>(job.gatesGrad[j]);
         }
-        logitsGrad[j] = dot;
-        mean += gate * dot;
+        mean += gates[j] * logitsGrad[j];
     }
     const Real pull = counted ? static_cast<Real>(2 * job.squaredLseGrad) * job.lse[t] : Real(0);
     const Real* input = readInput(job, t, row);
@@ -808,29 +877,8 @@ RW_INLINE void backwardToken(const SelectBackward<Real>& job, const Weights<Real
             store<Real>(target + i, load(target + i) + load(input + i) * slope);
         }
     }
-}
-
-template <class Real>
-RW_INLINE void inputGradToken(const SelectShape<Real>& job, const Weights<Real>& weights, std::int64_t t,
-                              const Real* logitsGrad, Row<Real>& row, Real* inputGrad)
-{
-    if (job.dropout.probability > 0) {
-        fillFactors(job.dropout, t, job.width, row.factors.data());
-    } else {
-        std::ranges::fill(row.factors, Real(1));
-    }
-    Real* sums = row.input.data();
-    const Real* slopes = logitsGrad + t * job.blocks;
-    for (std::int64_t i = 0; i < row.inputWidth; i += Lanes<Real>::kCount) {
-        Vector<Real> sum {};
-        for (std::int64_t j = 0; j < job.blocks; ++j) {
-            sum += load(weights.w1.data() + j * row.inputWidth + i) * slopes[j];
-        }
-        store<Real>(sums + i, sum * load(row.factors.data() + i));
-    }
-    Real* target = inputGrad + t * job.width;
-    for (std::int64_t i = 0; i < job.width; ++i) {
-        target[i] += sums[i];
+    if (job.inputGrad) {
+        writeInputGrad(job, weights, t, logitsGrad, row);
     }
 }
 
@@ -903,16 +951,6 @@ template <class Real> void selectBackward(const SelectBackward<Real>& job)
             }
         }
     }
-}
-
-template <class Real> void addRouterInputGrad(const SelectShape<Real>& job, const Real* logitsGrad, Real* inputGrad)
-{
-    const Weights<Real> weights(job);
-    forEachGroup<Real>(job, [&](std::int64_t g, Row<Real>& row) {
-        for (std::int64_t t = g * kGroup; t < std::min(job.tokens, (g + 1) * kGroup); ++t) {
-            inputGradToken(job, weights, t, logitsGrad, row, inputGrad);
-        }
-    });
 }
 
 template <class Real>

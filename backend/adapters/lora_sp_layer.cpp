@@ -72,6 +72,7 @@ constexpr std::array kReductions { "token_mean", "batch_ratio" };
 constexpr std::array kAuxCalls { "accumulate", "last" };
 constexpr std::array kDtypes { "float32", "float64", "bfloat16" };
 constexpr double kW2NoiseDeviation = 0.02;
+constexpr std::int64_t kSampleStride = 8;
 
 /// Rows of x [..., in] as [T, in] in the type of the adapter.
 at::Tensor rowsOf(const at::Tensor& x, at::ScalarType type)
@@ -248,6 +249,7 @@ void LoraSpStatistics::reset(std::int64_t bank, std::int64_t blocks)
     gates = at::zeros({ blocks }, at::TensorOptions().dtype(at::kDouble));
     energy = 0;
     tokens = 0;
+    sampled = 0;
 }
 
 void LoraSpStatistics::add(const LoraSpStatistics& other)
@@ -259,6 +261,7 @@ void LoraSpStatistics::add(const LoraSpStatistics& other)
     gates.add_(other.gates);
     energy += other.energy;
     tokens += other.tokens;
+    sampled += other.sampled;
 }
 
 LoraSpLayer::LoraSpLayer(const models::Linear& base, const Options& options, std::shared_ptr<AdapterRandom> random)
@@ -360,6 +363,12 @@ at::Tensor LoraSpLayer::forward(const models::Linear& base, const at::Tensor& x)
     return y.view(sizes);
 }
 
+/// In training the sums for each vector are samples, unless pruning or slicing depends on them.
+std::int64_t LoraSpLayer::statisticsStride() const
+{
+    return at::GradMode::is_enabled() && !trackWindow && !m_options.unionSlicing ? kSampleStride : 1;
+}
+
 /// (V x) ⊙ s̄ [T, R'] through the CPU kernel.
 at::Tensor LoraSpLayer::fusedProduct(const at::Tensor& rows, const at::Tensor& valid, at::Tensor& used)
 {
@@ -377,6 +386,7 @@ at::Tensor LoraSpLayer::fusedProduct(const at::Tensor& rows, const at::Tensor& v
     inputs.w2 = sliced ? router2.index_select(0, m_aliveIndex) : router2;
     inputs.valid = valid.defined() ? valid.to(at::kByte) : valid;
     inputs.eta = eta;
+    inputs.stride = statisticsStride();
     inputs.map = m_options.scoreMap;
 
     // Without anything that needs this call's counts alone, the kernel adds to the running ones.
@@ -501,6 +511,7 @@ void LoraSpLayer::recordLosses(const at::Tensor& logits, const at::Tensor& gates
 void LoraSpLayer::recordStatistics(const at::Tensor& gates, const at::Tensor& scores, const ScoreSelection& selection,
                                    const at::Tensor& valid)
 {
+    const std::int64_t stride = statisticsStride(); // depends on whether gradients are enabled
     const at::NoGradGuard noGrad;
     const auto rowsThatCount = [&](const at::Tensor& t) {
         const at::Tensor flat = t.detach();
@@ -516,11 +527,18 @@ void LoraSpLayer::recordStatistics(const at::Tensor& gates, const at::Tensor& sc
     if (call.tokens == 0) {
         return;
     }
-    const at::Tensor kept = rowsThatCount(selection.keep).logical_and(total != 0);
     call.ranks = at::bincount(rowsThatCount(selection.k), {}, s.size(1) + 1).cpu();
-    call.kept = kept.sum(0).cpu();
-    call.share = shares.sum(0).cpu();
-    call.largestShare = std::get<0>(shares.max(0)).cpu();
+    at::Tensor sample = at::arange(0, scores.size(0), at::TensorOptions().dtype(at::kLong).device(s.device()))
+                            .remainder(stride)
+                            .eq(0);
+    sample = valid.defined() ? sample.index({ valid }) : sample;
+    const at::Tensor sampledShares = shares.index({ sample });
+    call.sampled = sampledShares.size(0);
+    if (call.sampled > 0) {
+        call.kept = rowsThatCount(selection.keep).logical_and(total != 0).index({ sample }).sum(0).cpu();
+        call.share = sampledShares.sum(0).cpu();
+        call.largestShare = std::get<0>(sampledShares.max(0)).cpu();
+    }
     call.gates = rowsThatCount(gates).to(at::kDouble).sum(0).cpu();
     call.energy = rowsThatCount(selection.energy).to(at::kDouble).sum().item<double>();
     addStatistics(call);
@@ -546,6 +564,7 @@ void LoraSpLayer::addStatistics(const LoraSpStatistics& call)
     wide.gates = call.gates;
     wide.energy = call.energy;
     wide.tokens = call.tokens;
+    wide.sampled = call.sampled;
     digest.add(wide);
     if (trackWindow) {
         window.add(wide);

@@ -97,6 +97,7 @@ struct LoraSpStatistics {
     at::Tensor gates;        ///< [m] f64 Σ gates
     double energy = 0;       ///< Σ E
     std::int64_t tokens = 0;
+    std::int64_t sampled = 0; ///< Tokens in kept, share, largestShare: in training without pruning every eighth.
 
     void reset(std::int64_t bank, std::int64_t blocks);
     void add(const LoraSpStatistics& other);
@@ -161,6 +162,7 @@ private:
     void recordStatistics(const at::Tensor& gates, const at::Tensor& scores, const ScoreSelection& selection,
                           const at::Tensor& valid);
     void addStatistics(const LoraSpStatistics& call);
+    [[nodiscard]] std::int64_t statisticsStride() const;
 
     LoraSpOptions m_options;
     std::shared_ptr<AdapterRandom> m_random;

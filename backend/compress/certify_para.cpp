@@ -11,11 +11,11 @@
 #include <set>
 #include <utility>
 
-#include <ATen/TensorOperators.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -70,10 +70,14 @@ ParaPolicy policyOf(const std::string& kind, const Json& argument)
 {
     ParaPolicy policy;
     static const std::map<std::string, ParaPolicy::Kind> kinds {
-        { "gamma", ParaPolicy::Kind::Gamma },           { "energy", ParaPolicy::Kind::Energy },
-        { "rank_total", ParaPolicy::Kind::RankTotal },  { "params", ParaPolicy::Kind::Params },
-        { "params_optimal", ParaPolicy::Kind::ParamsOptimal }, { "groups", ParaPolicy::Kind::Groups },
-        { "local", ParaPolicy::Kind::Local },           { "threshold", ParaPolicy::Kind::Threshold },
+        { "gamma", ParaPolicy::Kind::Gamma },
+        { "energy", ParaPolicy::Kind::Energy },
+        { "rank_total", ParaPolicy::Kind::RankTotal },
+        { "params", ParaPolicy::Kind::Params },
+        { "params_optimal", ParaPolicy::Kind::ParamsOptimal },
+        { "groups", ParaPolicy::Kind::Groups },
+        { "local", ParaPolicy::Kind::Local },
+        { "threshold", ParaPolicy::Kind::Threshold },
     };
     policy.kind = kinds.at(kind);
     if (argument.is_object()) {
@@ -135,8 +139,7 @@ Result<void> judgePool(Case& c)
         c.compare(s.path + ".sigma", scaledValues(s), c.tensors.at(s.path + ".sigma"), 1e-9);
         c.compareNumber(s.path + ".cost", static_cast<double>(s.cost),
                         c.json.at("modules").at(s.path).at("cost_per_rank").get<double>(), 0);
-        const at::Tensor dense
-            = at::mm(modules[i].b.to(at::kDouble), modules[i].a.to(at::kDouble)) * modules[i].scale;
+        const at::Tensor dense = at::mm(modules[i].b.to(at::kDouble), modules[i].a.to(at::kDouble)) * modules[i].scale;
         c.compare(s.path + ".product", truncatedUpdate(s, static_cast<std::int64_t>(s.sigma.size())), dense, 1e-12,
                   1e-14);
     }
@@ -149,8 +152,8 @@ Result<void> judgePool(Case& c)
         const std::int64_t rank = ranks.at(s.path);
         // Within a tie of singular values the vectors, and so a product cut inside of it, are arbitrary.
         const auto at = static_cast<std::size_t>(rank);
-        const bool insideTie
-            = rank > 0 && at < s.sigma.size() && std::abs(s.sigma[at - 1] - s.sigma[at]) <= 1e-9 * s.sigma[at - 1];
+        const bool insideTie =
+            rank > 0 && at < s.sigma.size() && std::abs(s.sigma[at - 1] - s.sigma[at]) <= 1e-9 * s.sigma[at - 1];
         if (!insideTie) {
             c.compare(s.path + ".delta_truncated", truncatedUpdate(s, rank), c.tensors.at(s.path + ".delta_truncated"),
                       1e-9, 1e-14);
@@ -267,12 +270,11 @@ Result<void> judgeHard(Case& c)
         const at::Tensor& b = c.tensors.at(name + ".B");
         RW_TRY(const std::vector<ParaSpectrum> spectra, decomposeUpdates({ { name, a, b, 1.0, "all" } }));
         // Near-cancelling factors are of norm far above their product's: rounding counts against the factors.
-        const double rounding
-            = b.abs().max().item<double>() * a.abs().max().item<double>() * static_cast<double>(a.size(0)) * 1e-14;
+        const double rounding =
+            b.abs().max().item<double>() * a.abs().max().item<double>() * static_cast<double>(a.size(0)) * 1e-14;
         c.compare(name + ".sigma", scaledValues(spectra[0]), c.tensors.at(name + ".sigma"), 1e-12, rounding);
-        c.compare(name + ".product",
-                  truncatedUpdate(spectra[0], static_cast<std::int64_t>(spectra[0].sigma.size())), at::mm(b, a), 1e-12,
-                  rounding);
+        c.compare(name + ".product", truncatedUpdate(spectra[0], static_cast<std::int64_t>(spectra[0].sigma.size())),
+                  at::mm(b, a), 1e-12, rounding);
         const at::Tensor gram = at::mm(spectra[0].u.t(), spectra[0].u);
         c.compare(name + ".orthonormal", gram - gram.diag().diag(), at::zeros_like(gram), 0, 1e-13);
     }
@@ -360,7 +362,7 @@ Result<void> judgeHand(Case& c)
             const std::string rest = id.substr(3);
             const std::string kind = rest.substr(0, rest.rfind('_'));
             double value = std::stod(rest.substr(rest.rfind('_') + 1));
-            if (kind == "gamma") {  // the name has four digits of a sixth or a third
+            if (kind == "gamma") { // the name has four digits of a sixth or a third
                 value = std::round(value * 6) / 6;
             }
             judgeChoice(c, id, choose(kind, value), row);
@@ -386,7 +388,7 @@ Result<void> judgeHand(Case& c)
     return {};
 }
 
-}  // namespace
+} // namespace
 
 Result<models::CertifyReport> certifyParaCase(const std::filesystem::path& json, const std::filesystem::path& scratch,
                                               const models::CertifyOptions& options)
@@ -419,7 +421,7 @@ Result<models::CertifyReport> certifyParaCase(const std::filesystem::path& json,
         } else {
             return fail(Errc::Unsupported, fmt::format("no judge for PARA cases named \"{}\"", stem), json.string());
         }
-    } catch (const std::exception& error) {  // a field or tensor that the case lacks
+    } catch (const std::exception& error) { // a field or tensor that the case lacks
         return fail(Errc::DataInvalid, error.what(), json.string());
     }
     return c.report;
@@ -443,4 +445,4 @@ Result<std::vector<std::filesystem::path>> paraCases(const std::filesystem::path
     return cases;
 }
 
-}  // namespace rankwise::compress
+} // namespace rankwise::compress

@@ -19,4 +19,4 @@ namespace rankwise::compress {
 /// Case files in `root` (the folder "para"), sorted. Errors: FileNotFound (none).
 [[nodiscard]] Result<std::vector<std::filesystem::path>> paraCases(const std::filesystem::path& root);
 
-}  // namespace rankwise::compress
+} // namespace rankwise::compress

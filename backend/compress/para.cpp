@@ -17,8 +17,6 @@
 #include <thread>
 #include <utility>
 
-#include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
@@ -28,6 +26,8 @@
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -40,10 +40,10 @@ constexpr double kEnergySlack = 1e-12;
 
 /// One value of the pool.
 struct Entry {
-    double key = 0;  ///< What it is ordered by, rounded to 12 significant digits.
+    double key = 0; ///< What it is ordered by, rounded to 12 significant digits.
     std::size_t module = 0;
     std::size_t index = 0;
-    double value = 0;  ///< σ̃
+    double value = 0; ///< σ̃
 };
 
 double rounded(double value)
@@ -70,17 +70,17 @@ Result<ParaSpectrum> decompose(const ParaModule& module)
     if (!b.isfinite().all().item<bool>() || !a.isfinite().all().item<bool>() || !std::isfinite(module.scale)) {
         return fail(Errc::NotFinite, "a factor or the scale is not finite", module.path);
     }
-    if (spectrum.rank == 0) {  // AdaLoRA may leave nothing
+    if (spectrum.rank == 0) { // AdaLoRA may leave nothing
         spectrum.u = at::zeros({ b.size(0), 0 }, b.options());
         spectrum.v = at::zeros({ a.size(1), 0 }, a.options());
         return spectrum;
     }
-    const auto [qb, rb] = at::linalg_qr(b);      // [out, k], [k, r]
-    const auto [qa, ra] = at::linalg_qr(a.t());  // [in, k'], [k', r]
+    const auto [qb, rb] = at::linalg_qr(b);     // [out, k], [k, r]
+    const auto [qa, ra] = at::linalg_qr(a.t()); // [in, k'], [k', r]
     const auto [left, sigma, right] = at::linalg_svd(at::mm(rb, ra.t()), false);
     at::Tensor u = at::mm(qb, left);
     at::Tensor v = at::mm(qa, right.t());
-    const at::Tensor largest = u.gather(0, u.abs().argmax(0, true));  // [1, K]
+    const at::Tensor largest = u.gather(0, u.abs().argmax(0, true)); // [1, K]
     const at::Tensor sign = at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
     spectrum.u = u * sign;
     spectrum.v = v * sign;
@@ -261,7 +261,7 @@ std::string layoutName(ParaLayout layout)
     return layout == ParaLayout::Baked ? "baked" : (layout == ParaLayout::KeptScale ? "kept_scale" : "padded");
 }
 
-}  // namespace
+} // namespace
 
 double ParaSpectrum::scaled(std::size_t index) const
 {
@@ -295,8 +295,8 @@ Result<std::vector<ParaSpectrum>> decomposeUpdates(const std::vector<ParaModule>
         }
     };
     // Small factorisations lose to hand-overs between threads: one thread for each module instead.
-    const std::size_t count
-        = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, std::max<std::size_t>(modules.size(), 1));
+    const std::size_t count =
+        std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, std::max<std::size_t>(modules.size(), 1));
     std::vector<std::exception_ptr> thrown(count);
     {
         std::vector<std::jthread> threads;
@@ -341,9 +341,11 @@ Result<ParaChoice> chooseRanks(const std::vector<ParaSpectrum>& spectra, const P
     RW_TRY_VOID(checkPolicy(policy));
     const std::vector<std::size_t> all = allOf(spectra);
     const auto bySize = [](const ParaSpectrum&, double value) { return value; };
-    const auto byDensity = [](const ParaSpectrum& s, double value) { return value * value / static_cast<double>(s.cost); };
-    const std::vector<Entry> entries
-        = policy.kind == Kind::ParamsOptimal ? poolOf(spectra, all, byDensity) : poolOf(spectra, all, bySize);
+    const auto byDensity = [](const ParaSpectrum& s, double value) {
+        return value * value / static_cast<double>(s.cost);
+    };
+    const std::vector<Entry> entries =
+        policy.kind == Kind::ParamsOptimal ? poolOf(spectra, all, byDensity) : poolOf(spectra, all, bySize);
     double total = 0;
     for (const ParaSpectrum& spectrum : spectra) {
         double sum = 0;
@@ -580,7 +582,7 @@ Json receiptOf(const adapters::PeftFolder& folder, const std::vector<ParaSpectru
                   { "modules", modules } };
 }
 
-}  // namespace
+} // namespace
 
 Result<Json> compressAdapter(const std::filesystem::path& input, const std::filesystem::path& output,
                              const ParaOptions& options, const JobContext& job)
@@ -594,8 +596,9 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
     RW_TRY(const std::vector<ParaSpectrum> spectra, decomposeUpdates(modules, job));
     RW_TRY(const ParaChoice choice, chooseRanks(spectra, options.policy));
     if (choice.totalRank == 0) {
-        return fail(Errc::DataInvalid, "nothing would be left: the budget is below one rank of the first module, or "
-                                       "all updates are zero",
+        return fail(Errc::DataInvalid,
+                    "nothing would be left: the budget is below one rank of the first module, or "
+                    "all updates are zero",
                     input.string());
     }
     std::int64_t largest = 0;
@@ -633,7 +636,7 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
         if (choice.ranks.at(module.path) == 0 && (module.upBias.defined() || module.baseBias.defined())) {
             return fail(Errc::Unsupported, "keeps a trained bias but no rank; give a minimum rank of 1", module.path);
         }
-        if (module.upBias.defined()) {  // the library multiplies it by the scale
+        if (module.upBias.defined()) { // the library multiplies it by the scale
             const double newScale = options.layout == ParaLayout::KeptScale ? module.scale : 1;
             write.saved[module.path + ".lora_B.bias"] = module.upBias.to(at::kFloat) * (module.scale / newScale);
         }
@@ -647,8 +650,8 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
     write.targetModules = adapters::peftTargets(asList, kept, { paths.begin(), paths.end() });
     write.inherit = folder.config;
     if (folder.type == "ADALORA") {
-        for (const char* key : { "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2",
-                                 "orth_reg_weight", "total_step" }) {
+        for (const char* key :
+             { "target_r", "init_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step" }) {
             write.inherit.erase(key);
         }
     }
@@ -666,4 +669,4 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
     return receipt;
 }
 
-}  // namespace rankwise::compress
+} // namespace rankwise::compress

@@ -25,25 +25,25 @@ namespace rankwise::compress {
 /// One adapted module as it comes in.
 struct ParaModule {
     std::string path;
-    at::Tensor a;       ///< [r, in]
-    at::Tensor b;       ///< [out, r]
+    at::Tensor a; ///< [r, in]
+    at::Tensor b; ///< [out, r]
     double scale = 1;
-    std::string group;  ///< For ParaPolicy::Kind::Groups.
+    std::string group; ///< For ParaPolicy::Kind::Groups.
 };
 
 /// The update of one module, decomposed in double precision.
 struct ParaSpectrum {
     std::string path;
     std::string group;
-    at::Tensor u;               ///< [out, K] f64, orthonormal columns, largest entry of each positive.
-    at::Tensor v;               ///< [in, K] f64
-    std::vector<double> sigma;  ///< [K] singular values of B·A, falling; without the scale.
+    at::Tensor u;              ///< [out, K] f64, orthonormal columns, largest entry of each positive.
+    at::Tensor v;              ///< [in, K] f64
+    std::vector<double> sigma; ///< [K] singular values of B·A, falling; without the scale.
     double scale = 1;
-    std::int64_t rank = 0;      ///< r
-    std::int64_t cost = 0;      ///< out + in: parameters of one rank.
-    double floor = 0;           ///< Values σ̃ up to here are rounding.
+    std::int64_t rank = 0; ///< r
+    std::int64_t cost = 0; ///< out + in: parameters of one rank.
+    double floor = 0;      ///< Values σ̃ up to here are rounding.
 
-    [[nodiscard]] double scaled(std::size_t index) const;  ///< σ̃
+    [[nodiscard]] double scaled(std::size_t index) const; ///< σ̃
 };
 
 /// Decomposes every update by thin QR of both factors and the SVD of the r × r core.
@@ -56,32 +56,32 @@ struct ParaSpectrum {
 /// How much to keep.
 struct ParaPolicy {
     enum class Kind : std::uint8_t {
-        Gamma,          ///< share of Σ r, in (0, 1]
-        Energy,         ///< shortest prefix of the pool with this share of Σ σ̃², in (0, 1]
-        Threshold,      ///< every σ̃ at least this
-        RankTotal,      ///< this many values
-        Params,         ///< as many leading values as fit this number of parameters
-        ParamsOptimal,  ///< the same in the order of σ̃² per parameter
-        Bytes,          ///< Params with the size of one stored number
-        Groups,         ///< a pool and a share for each group
-        Local,          ///< this share of each module's rank (the paper's ablation)
+        Gamma,         ///< share of Σ r, in (0, 1]
+        Energy,        ///< shortest prefix of the pool with this share of Σ σ̃², in (0, 1]
+        Threshold,     ///< every σ̃ at least this
+        RankTotal,     ///< this many values
+        Params,        ///< as many leading values as fit this number of parameters
+        ParamsOptimal, ///< the same in the order of σ̃² per parameter
+        Bytes,         ///< Params with the size of one stored number
+        Groups,        ///< a pool and a share for each group
+        Local,         ///< this share of each module's rank (the paper's ablation)
     };
     Kind kind = Kind::Gamma;
     double value = 0.25;
-    std::map<std::string, double> groups;  ///< For Groups: name → γ. Every group of the pool must be there.
-    std::int64_t minimumRank = 0;          ///< Every module keeps this many (above the floor).
-    std::int64_t bytesPerNumber = 4;       ///< For Bytes.
+    std::map<std::string, double> groups; ///< For Groups: name → γ. Every group of the pool must be there.
+    std::int64_t minimumRank = 0;         ///< Every module keeps this many (above the floor).
+    std::int64_t bytesPerNumber = 4;      ///< For Bytes.
 };
 
 struct ParaChoice {
-    std::map<std::string, std::int64_t> ranks;  ///< By path; 0: the module goes.
+    std::map<std::string, std::int64_t> ranks; ///< By path; 0: the module goes.
     std::int64_t totalRank = 0;
-    std::optional<double> tau;            ///< Smallest kept σ̃; nothing when nothing is kept.
-    std::int64_t tiesCut = 0;             ///< Values equal to tau that were left out.
+    std::optional<double> tau; ///< Smallest kept σ̃; nothing when nothing is kept.
+    std::int64_t tiesCut = 0;  ///< Values equal to tau that were left out.
     std::int64_t parameters = 0;
-    double keptEnergy = 1;                ///< Share of Σ σ̃².
-    double relativeError = 0;             ///< Frobenius, over all modules.
-    std::optional<double> gapAtCut;       ///< Relative distance of the first value left out; nothing at the ends.
+    double keptEnergy = 1;          ///< Share of Σ σ̃².
+    double relativeError = 0;       ///< Frobenius, over all modules.
+    std::optional<double> gapAtCut; ///< Relative distance of the first value left out; nothing at the ends.
     std::vector<std::string> removed;
 };
 
@@ -90,9 +90,9 @@ struct ParaChoice {
 
 /// Where the scale goes.
 enum class ParaLayout : std::uint8_t {
-    Baked,      ///< Into the factors; alpha = r for each module, so that every loader gets scale 1.
-    KeptScale,  ///< alpha = s·r for each module.
-    Padded,     ///< Baked, and zero vectors up to one rank for all: for loaders without rank patterns.
+    Baked,     ///< Into the factors; alpha = r for each module, so that every loader gets scale 1.
+    KeptScale, ///< alpha = s·r for each module.
+    Padded,    ///< Baked, and zero vectors up to one rank for all: for loaders without rank patterns.
 };
 
 /// Factors of the leading `rank` values in double: B̂ [out, rank], Â [rank, in].
@@ -107,12 +107,12 @@ struct ParaFactors {
 struct ParaOptions {
     ParaPolicy policy;
     ParaLayout layout = ParaLayout::Baked;
-    at::ScalarType type = at::kFloat;             ///< Of the factors written.
-    std::vector<std::string> linearPaths;         ///< All linear layers of the policy, where known: keeps the written
-                                                  ///< target_modules from choosing more than the kept ones.
-    std::map<std::string, std::string> groupOf;   ///< Path → group; paths that are absent get defaultGroup().
-    std::filesystem::path initialAdapter;         ///< For adapters whose initialisation changed the base (PiSSA, OLoRA):
-                                                  ///< the folder saved before training.
+    at::ScalarType type = at::kFloat;           ///< Of the factors written.
+    std::vector<std::string> linearPaths;       ///< All linear layers of the policy, where known: keeps the written
+                                                ///< target_modules from choosing more than the kept ones.
+    std::map<std::string, std::string> groupOf; ///< Path → group; paths that are absent get defaultGroup().
+    std::filesystem::path initialAdapter;       ///< For adapters whose initialisation changed the base (PiSSA, OLoRA):
+                                                ///< the folder saved before training.
 };
 
 /// "vision", "expert", "vlm" or "proj", from the names that SmolVLA, pi0 and pi0.5 use.
@@ -128,4 +128,4 @@ struct ParaOptions {
 [[nodiscard]] Result<Json> compressAdapter(const std::filesystem::path& input, const std::filesystem::path& output,
                                            const ParaOptions& options, const JobContext& job = {});
 
-}  // namespace rankwise::compress
+} // namespace rankwise::compress

@@ -349,6 +349,34 @@ TEST(LoraSp, resultsDoNotDependOnThreads)
     EXPECT_TRUE(gradients[0].equal(gradients[1]));
 }
 
+TEST(LoraSp, routerDropoutIsFair)
+{
+    const std::int64_t tokens = 4000;
+    for (const std::int64_t width : { 63, 64 }) {
+        at::Tensor factors = at::empty({ tokens, width }, at::TensorOptions().dtype(at::kDouble));
+        const RouterDropout dropout { 0.2, 0x1234'5678'9abc'def0U };
+        for (std::int64_t t = 0; t < tokens; ++t) {
+            dropoutFactors(dropout, t, width, factors.data_ptr<double>() + t * width);
+        }
+        EXPECT_NEAR(factors.max().item<double>(), 1 / (1 - 0.2), 1e-4);
+        EXPECT_EQ(factors.min().item<double>(), 0);
+        const at::Tensor dropped = factors.eq(0).to(at::kDouble) - 0.2;
+        EXPECT_NEAR(dropped.mean().item<double>(), 0, 4e-3);
+        EXPECT_LT(dropped.mean(0).abs().max().item<double>(), 0.03); // 4.7 deviations
+        EXPECT_LT(dropped.mean(1).abs().max().item<double>(), 0.27); // 5.3 deviations
+        for (const std::int64_t shift : { 1, 2, 31, 32 }) {
+            const std::int64_t left = width - shift;
+            const double pairs =
+                (dropped.narrow(1, 0, left) * dropped.narrow(1, shift, left)).mean().item<double>() / 0.16;
+            EXPECT_NEAR(pairs, 0, 0.015) << "entries " << shift << " apart";
+            const double tokensApart =
+                (dropped.narrow(0, 0, tokens - shift) * dropped.narrow(0, shift, tokens - shift)).mean().item<double>()
+                / 0.16;
+            EXPECT_NEAR(tokensApart, 0, 0.015) << "tokens " << shift << " apart";
+        }
+    }
+}
+
 TEST(LoraSp, nonFiniteScoresAreNamed)
 {
     test::TinyVla policy(tinyWeights());

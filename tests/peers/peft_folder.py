@@ -37,7 +37,9 @@ def main():
         warnings.simplefilter("always")
         model = PeftModel.from_pretrained(build(load_file(base)), folder)
     for warning in seen:
-        if issubclass(warning.category, (UserWarning, RuntimeWarning)):
+        # Fields of a newer peft that the adapter was compressed from are carried over; an older one says so.
+        known = "Unexpected keyword arguments" in str(warning.message)
+        if issubclass(warning.category, (UserWarning, RuntimeWarning)) and not known:
             sys.exit(f"peft warns: {warning.message}")
     ours = load_file(expected)
     theirs = {
