@@ -5,26 +5,28 @@
 #include "backend/adapters/target_selection.h"
 #include "backend/base/file.h"
 #include "backend/base/sha256.h"
+#include "backend/compress/tall_qr.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
 #include <limits>
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/linalg_qr.h>
 #include <ATen/ops/linalg_svd.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -53,6 +55,76 @@ double rounded(double value)
     return std::strtod(text, nullptr);
 }
 
+/// Reduced QR of one factor, [rows, columns] in double: Q = basis · finish.
+struct FactorQr {
+    at::Tensor basis;  ///< [rows, k]
+    at::Tensor finish; ///< [k, k]; undefined: 1.
+    at::Tensor r;      ///< [k, columns]
+
+    explicit FactorQr(const at::Tensor& matrix)
+    {
+        const at::Tensor m = matrix.contiguous();
+        TallQr fast;
+        if (m.size(0) >= 4 * m.size(1) && tallQr(m.const_data_ptr<double>(), m.size(0), m.size(1), fast)) {
+            basis = tensorOf(fast.basis, m.size(0), m.size(1));
+            finish = tensorOf(fast.finish, m.size(1), m.size(1));
+            r = tensorOf(fast.r, m.size(1), m.size(1));
+            return;
+        }
+        std::tie(basis, r) = at::linalg_qr(m); // nearly dependent columns
+    }
+
+    /// Q · w
+    [[nodiscard]] at::Tensor times(const at::Tensor& w) const
+    {
+        if (!finish.defined()) {
+            return at::mm(basis, w);
+        }
+        const at::Tensor weights = at::mm(finish, w).contiguous();
+        at::Tensor result = at::empty({ basis.size(0), w.size(1) }, basis.options());
+        tallProduct(basis.const_data_ptr<double>(), basis.size(0), basis.size(1), weights.const_data_ptr<double>(),
+                    w.size(1), result.data_ptr<double>());
+        return result;
+    }
+
+    static at::Tensor tensorOf(const std::vector<double>& values, std::int64_t rows, std::int64_t columns)
+    {
+        at::Tensor tensor = at::empty({ rows, columns }, at::TensorOptions().dtype(at::kDouble));
+        std::copy(values.begin(), values.end(), tensor.data_ptr<double>());
+        return tensor;
+    }
+};
+
+bool allFinite(const at::Tensor& values)
+{
+    const double* data = values.const_data_ptr<double>();
+    double poison = 0;
+    for (std::int64_t i = 0; i < values.numel(); ++i) {
+        poison += data[i] * 0; // NaN for NaN and infinity
+    }
+    return poison == 0;
+}
+
+/// For each column of u [rows, K] the sign of its entry of largest size, the first of equal ones: [1, K] of ±1.
+at::Tensor signsOf(const at::Tensor& u)
+{
+    const std::int64_t columns = u.size(1);
+    std::vector<double> extremes(static_cast<std::size_t>(columns));
+    const double* data = u.const_data_ptr<double>();
+    for (std::int64_t i = 0; i < u.size(0); ++i) {
+        for (std::int64_t j = 0; j < columns; ++j) {
+            double& extreme = extremes[static_cast<std::size_t>(j)];
+            const double value = data[i * columns + j];
+            extreme = std::abs(value) > std::abs(extreme) ? value : extreme;
+        }
+    }
+    at::Tensor signs = at::empty({ 1, columns }, u.options());
+    for (std::int64_t j = 0; j < columns; ++j) {
+        signs.data_ptr<double>()[j] = extremes[static_cast<std::size_t>(j)] < 0 ? -1 : 1;
+    }
+    return signs;
+}
+
 Result<ParaSpectrum> decompose(const ParaModule& module)
 {
     const at::NoGradGuard noGrad;
@@ -65,9 +137,9 @@ Result<ParaSpectrum> decompose(const ParaModule& module)
     }
     spectrum.rank = module.a.size(0);
     spectrum.cost = module.a.size(1) + module.b.size(0);
-    const at::Tensor b = module.b.detach().cpu().to(at::kDouble);
-    const at::Tensor a = module.a.detach().cpu().to(at::kDouble);
-    if (!b.isfinite().all().item<bool>() || !a.isfinite().all().item<bool>() || !std::isfinite(module.scale)) {
+    const at::Tensor b = module.b.detach().cpu().to(at::kDouble).contiguous();
+    const at::Tensor a = module.a.detach().cpu().to(at::kDouble).contiguous();
+    if (!allFinite(b) || !allFinite(a) || !std::isfinite(module.scale)) {
         return fail(Errc::NotFinite, "a factor or the scale is not finite", module.path);
     }
     if (spectrum.rank == 0) { // AdaLoRA may leave nothing
@@ -75,13 +147,12 @@ Result<ParaSpectrum> decompose(const ParaModule& module)
         spectrum.v = at::zeros({ a.size(1), 0 }, a.options());
         return spectrum;
     }
-    const auto [qb, rb] = at::linalg_qr(b);     // [out, k], [k, r]
-    const auto [qa, ra] = at::linalg_qr(a.t()); // [in, k'], [k', r]
-    const auto [left, sigma, right] = at::linalg_svd(at::mm(rb, ra.t()), false);
-    at::Tensor u = at::mm(qb, left);
-    at::Tensor v = at::mm(qa, right.t());
-    const at::Tensor largest = u.gather(0, u.abs().argmax(0, true)); // [1, K]
-    const at::Tensor sign = at::where(largest < 0, -at::ones_like(largest), at::ones_like(largest));
+    const FactorQr qrOfB(b);     // [out, k], [k, r]
+    const FactorQr qrOfA(a.t()); // [in, k'], [k', r]
+    const auto [left, sigma, right] = at::linalg_svd(at::mm(qrOfB.r, qrOfA.r.t()), false);
+    at::Tensor u = qrOfB.times(left);
+    at::Tensor v = qrOfA.times(right.t());
+    const at::Tensor sign = signsOf(u.contiguous());
     spectrum.u = u * sign;
     spectrum.v = v * sign;
     const at::Tensor values = sigma.contiguous();
@@ -593,6 +664,10 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
     }
     RW_TRY(const adapters::PeftFolder folder, adapters::readPeftFolder(input));
     RW_TRY(const std::vector<ParaModule> modules, modulesOf(folder, options));
+    // Hashing the input takes as long as decomposing it: beside each other.
+    std::future<Result<std::string>> weightsHash = std::async(std::launch::async, [&] {
+        return sha256OfFile(input / "adapter_model.safetensors", { job.stop, {} });
+    });
     RW_TRY(const std::vector<ParaSpectrum> spectra, decomposeUpdates(modules, job));
     RW_TRY(const ParaChoice choice, chooseRanks(spectra, options.policy));
     if (choice.totalRank == 0) {
@@ -660,7 +735,7 @@ Result<Json> compressAdapter(const std::filesystem::path& input, const std::file
 
     Json receipt = receiptOf(folder, spectra, choice, options);
     RW_TRY(receipt["input"]["adapter_config.json"], sha256OfFile(input / "adapter_config.json", job));
-    RW_TRY(receipt["input"]["adapter_model.safetensors"], sha256OfFile(input / "adapter_model.safetensors", job));
+    RW_TRY(receipt["input"]["adapter_model.safetensors"], weightsHash.get());
     receipt["relative_cast_error"] = worstCast;
     RW_TRY(AtomicFolder target, AtomicFolder::create(output));
     RW_TRY_VOID(adapters::writePeftFolder(target.path(), outputs, write));

@@ -174,6 +174,35 @@ TEST(Para, minimumRankAndGroups)
     EXPECT_EQ(grouped->ranks.at("c.up"), 3); // only as many values as its width
 }
 
+TEST(Para, illConditionedFactorsKeepTheirDigits)
+{
+    // Columns that nearly repeat, columns of very different size, and a zero column, tall enough for the fast path.
+    for (const int kind : { 0, 1, 2, 3 }) {
+        at::Tensor b = random(200, 6, 40);
+        at::Tensor a = random(6, 150, 41);
+        if (kind == 1) {
+            b.select(1, 5).copy_(b.select(1, 0) + 1e-9 * b.select(1, 1));
+        } else if (kind == 2) {
+            for (int j = 0; j < 6; ++j) {
+                b.select(1, j).mul_(std::pow(10.0, -3 * j));
+            }
+        } else if (kind == 3) {
+            a.select(0, 2).zero_();
+        }
+        const auto spectra = decomposeUpdates({ { "m", a, b, 1.0, "all" } });
+        ASSERT_TRUE(spectra.has_value());
+        const ParaSpectrum& s = spectra->front();
+        const at::Tensor product = truncatedUpdate(s, 6);
+        const at::Tensor dense = at::mm(b, a);
+        EXPECT_LT((product - dense).norm().item<double>(), 1e-14 * dense.norm().item<double>()) << kind;
+        for (const at::Tensor& basis : { s.u, s.v }) {
+            const at::Tensor gram = at::mm(basis.t(), basis);
+            EXPECT_LT((gram - gram.diag().diag()).abs().max().item<double>(), 1e-13) << kind;
+            EXPECT_NEAR(gram.diag().min().item<double>(), 1, 1e-13) << kind;
+        }
+    }
+}
+
 TEST(Para, refusesWhatIsNotFinite)
 {
     auto modules = someModules();
