@@ -49,11 +49,20 @@ def main():
     }
     if set(ours) != set(theirs):
         sys.exit(f"other modules: {sorted(set(ours) ^ set(theirs))}")
+    modules = dict(model.named_modules())
     for name, delta in theirs.items():
+        size = max(1e-3, ours[name].abs().max().item())
         difference = (delta - ours[name]).abs().max().item()
-        if difference > 2e-5 * max(1e-3, ours[name].abs().max().item()):
+        if difference > 2e-5 * size:
             sys.exit(f"{name}: differs by {difference}")
-    print(f"{len(ours)} modules equal")
+        module = modules["base_model.model." + name]
+        x = torch.randn(7, module.in_features, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected = torch.nn.functional.linear(x, module.base_layer.weight + ours[name], module.base_layer.bias)
+            difference = (module(x) - expected).abs().max().item()
+        if difference > 1e-4 * max(1.0, expected.abs().max().item()):
+            sys.exit(f"{name}: the forward pass differs by {difference}")
+    print(f"{len(ours)} modules equal, update and forward pass")
 
 
 if __name__ == "__main__":
