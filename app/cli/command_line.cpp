@@ -139,6 +139,14 @@ void declareData(Declaration& d)
     command->add_option("--disturbance", record->disturbance, "Share of episodes with disturbed execution")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
+    command->add_flag("--labels", record->labels,
+                      "Also record where every object is in each picture, for an auxiliary loss (localization.feature)");
+    command->add_option("--chroma", record->chroma, "Colours of the videos: half (yuv420p) or full (yuv444p) resolution")
+        ->check(CLI::IsMember({ "half", "full" }))
+        ->capture_default_str();
+    command->add_option("--crf", record->crf, "Quality of the videos, lower is better; -1: 26")
+        ->check(CLI::Range(std::int64_t(-1), std::int64_t(51)))
+        ->capture_default_str();
 }
 
 void declareTraining(Declaration& d)
@@ -164,6 +172,12 @@ void declareTraining(Declaration& d)
     command->add_option("--seed", eval->seed, "First scene seed")->capture_default_str();
     command->add_option("--arm", eval->arm, "piper or generic")
         ->check(CLI::IsMember({ "piper", "generic" }))
+        ->capture_default_str();
+    command->add_option("--front-camera", eval->frontCamera, "A: before the arm, B: to its right, both: by turns")
+        ->check(CLI::IsMember({ "A", "B", "both" }))
+        ->capture_default_str();
+    command->add_option("--action-steps", eval->actionSteps, "Actions run of each chunk; 0: the policy's")
+        ->check(CLI::Range(std::int64_t(0), std::int64_t(10'000)))
         ->capture_default_str();
     command->add_option("--processes", eval->processes, "Rollouts side by side; 0 takes the cores")
         ->check(CLI::Range(std::int64_t(0), std::int64_t(256)))

@@ -59,6 +59,9 @@ struct SimRecordOptions {
     std::string frontCamera = "A";
     std::int64_t imageSize = 64;
     double disturbance = 0.7;
+    bool labels = false;
+    std::string chroma = "half"; ///< "half" or "full".
+    std::int64_t crf = -1;
 };
 struct TrainOptions {
     std::string config;
@@ -75,6 +78,8 @@ struct EvalOptions {
     std::string arm = "piper"; ///< "piper" or "generic".
     std::string out;
     std::int64_t processes = 0;
+    std::string frontCamera = "A";
+    std::int64_t actionSteps = 0;
     bool video = false;
 };
 struct ParaOptions {

@@ -166,6 +166,10 @@ ExitCode runEval(const Invocation& invocation, const EvalOptions& options, Conso
     rollout.episodes = options.episodes;
     rollout.seed = options.seed;
     rollout.environment.arm = *arm;
+    rollout.environment.frontCamera = options.frontCamera == "B" ? sim::CameraSet::B
+        : options.frontCamera == "both"                          ? sim::CameraSet::SeedParity
+                                                                 : sim::CameraSet::A;
+    rollout.actionSteps = options.actionSteps;
     rollout.threads =
         static_cast<int>(options.processes > 0 ? options.processes : std::max(1U, std::thread::hardware_concurrency()));
     rollout.keepEpisodes = options.video ? options.episodes : 0;

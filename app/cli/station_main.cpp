@@ -77,6 +77,9 @@ ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options
         : options.frontCamera == "both"                                   ? sim::CameraSet::SeedParity
                                                                           : sim::CameraSet::A;
     record.generator.threads = static_cast<int>(invocation.threads);
+    record.generator.labels = options.labels;
+    record.video.fullChroma = options.chroma == "full";
+    record.video.quality = static_cast<int>(options.crf);
     record.out = options.out;
     const auto summary = sim::recordEpisodes(record, job.context());
     job.clearLine();

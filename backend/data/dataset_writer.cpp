@@ -106,7 +106,7 @@ void describeVideo(Feature& feature, std::int64_t fps, const io::VideoEncoderOpt
     info["video.height"] = shape.height;
     info["video.width"] = shape.width;
     info["video.codec"] = codec == VideoCodec::H264 ? "h264" : "av1";
-    info["video.pix_fmt"] = "yuv420p";
+    info["video.pix_fmt"] = options.fullChroma ? "yuv444p" : "yuv420p";
     info["video.is_depth_map"] = false;
     info["video.fps"] = fps;
     info["video.channels"] = 3;

@@ -27,9 +27,10 @@ enum class VideoCodec : std::uint8_t { H264, Av1 };
 
 struct VideoOptions {
     VideoCodec codec = VideoCodec::H264;
-    std::string preset; ///< Empty: a fast one of the codec.
-    int quality = -1;   ///< CRF; -1: the codec's default here (H264 26, Av1 30).
-    int gop = 2;        ///< Frames from key frame to key frame; 2 keeps random access cheap.
+    std::string preset;      ///< Empty: a fast one of the codec.
+    int quality = -1;        ///< CRF; -1: the codec's default here (H264 26, Av1 30).
+    int gop = 2;             ///< Frames from key frame to key frame; 2 keeps random access cheap.
+    bool fullChroma = false; ///< yuv444p instead of yuv420p; H264 only.
 };
 
 /// What a new dataset holds. The default columns are added.

@@ -111,7 +111,7 @@ Result<void> VideoEncoder::Impl::configure(int width, int height, std::int64_t f
     codec.reset(avcodec_alloc_context3(encoder));
     codec->width = width;
     codec->height = height;
-    codec->pix_fmt = AV_PIX_FMT_YUV420P;
+    codec->pix_fmt = options.fullChroma ? AV_PIX_FMT_YUV444P : AV_PIX_FMT_YUV420P;
     codec->time_base = { 1, static_cast<int>(fps) };
     codec->framerate = { static_cast<int>(fps), 1 };
     codec->gop_size = options.gop;
@@ -160,11 +160,11 @@ Result<VideoEncoder> VideoEncoder::create(const fs::path& path, int width, int h
     const int status = avformat_write_header(impl->output.get(), &muxer);
     av_dict_free(&muxer);
     RW_TRY_VOID(ioState(impl->output, status, path));
-    impl->scaler.reset(sws_getContext(width, height, AV_PIX_FMT_RGB24, width, height, AV_PIX_FMT_YUV420P, SWS_BILINEAR,
-                                      nullptr, nullptr, nullptr));
+    impl->scaler.reset(sws_getContext(width, height, AV_PIX_FMT_RGB24, width, height, impl->codec->pix_fmt,
+                                      SWS_BILINEAR, nullptr, nullptr, nullptr));
     impl->frame->width = width;
     impl->frame->height = height;
-    impl->frame->format = AV_PIX_FMT_YUV420P;
+    impl->frame->format = impl->codec->pix_fmt;
     if (impl->scaler == nullptr || av_frame_get_buffer(impl->frame.get(), 0) < 0) {
         return fail(Errc::TooLarge, "no memory for a frame", path.string());
     }

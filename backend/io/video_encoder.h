@@ -18,9 +18,11 @@ struct VideoEncoderOptions {
     std::string preset = "superfast";
     int crf = 23;
     int gop = 2; ///< Frames from key frame to key frame.
+    /// yuv444p: colours as sharp as brightness, for pictures so small that half of it is too little; else yuv420p.
+    bool fullChroma = false;
 };
 
-/// One MP4 that is being written, yuv420p, one thread.
+/// One MP4 that is being written, one thread.
 /// Thread: one at a time.
 class VideoEncoder {
 public:

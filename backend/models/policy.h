@@ -34,11 +34,15 @@ struct PolicyBatch {
     at::Tensor state;                   ///< [B, state width], normalised and padded.
     at::Tensor actions;                 ///< [B, T, A], normalised and padded; undefined when sampling.
     at::Tensor actionIsPad;             ///< [B, T] bool; may be undefined.
+    at::Tensor labels;                  ///< [B, N] f32 targets of an auxiliary loss; undefined without one.
 };
 
 struct LossOutput {
     at::Tensor loss;      ///< Scalar, the policy's own reduction; carries the gradient.
     at::Tensor perSample; ///< [B], detached.
+    /// By camera: its tokens [B, S, D] as the language model takes them, before scaling; undefined for a camera that
+    /// no sample has. Carry gradients, for auxiliary losses on what the vision tower sees. May be empty.
+    std::vector<at::Tensor> imageTokens;
 };
 
 /// A named parameter or buffer of the checkpoint. `tensor` shares storage with the model's.

@@ -298,6 +298,11 @@ const io::Tokenizer* PolicyProcessor::tokenizer() const
     return m_data->openVlaTokenizer ? &*m_data->openVlaTokenizer : nullptr;
 }
 
+const RelativeActions& PolicyProcessor::relativeActions() const
+{
+    return m_data->relative;
+}
+
 std::vector<std::string> PolicyProcessor::preprocessorSteps() const
 {
     std::vector<std::string> names;

@@ -41,6 +41,18 @@ struct Transition {
     at::Tensor referenceState;      ///< Out: the state before normalisation, for postprocess().
 };
 
+/// Which dimensions of the action are relative to the state.
+struct RelativeActions {
+    bool enabled = false;
+    std::vector<std::string> excludedJoints;
+    std::vector<std::string> actionNames; ///< Empty: none known, so nothing is excluded.
+
+    /// [A] of 0 and 1: a name is excluded when it contains one of the excluded joints, case aside.
+    [[nodiscard]] at::Tensor mask(std::int64_t width, const at::TensorOptions& options) const;
+    /// actions + sign * mask * state; actions [B, T, A], [B, A] or [A].
+    [[nodiscard]] Result<at::Tensor> shifted(const at::Tensor& actions, const at::Tensor& state, double sign) const;
+};
+
 struct ProcessorOptions {
     /// Where the tokenizer is; empty: the checkpoint's folder, then `findTokenizer`.
     std::filesystem::path tokenizer {};
@@ -55,6 +67,8 @@ struct ProcessorOptions {
     std::string unnormKey {};
     /// Names of the action's dimensions, e.g. "gripper.pos", for leaving some out of relative actions.
     std::vector<std::string> actionNames {};
+    /// For create(): takes the place of what the configuration says of relative actions; SmolVLA's has no field for it.
+    std::optional<RelativeActions> relative {};
     /// Data-set keys to policy keys; for create().
     std::map<std::string, std::string> renameMap {};
 };
@@ -108,6 +122,8 @@ public:
     /// The statistics of the preprocessor's normaliser, or the postprocessor's where it has none.
     [[nodiscard]] const Statistics& statistics() const;
     [[nodiscard]] const io::Tokenizer* tokenizer() const; ///< Null where there is none.
+    /// As the preprocessor's step has it; not enabled where there is none.
+    [[nodiscard]] const RelativeActions& relativeActions() const;
     /// Registry names in order, for display.
     [[nodiscard]] std::vector<std::string> preprocessorSteps() const;
     [[nodiscard]] std::vector<std::string> postprocessorSteps() const;

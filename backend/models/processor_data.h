@@ -19,6 +19,7 @@ struct PolicyProcessorData {
     std::vector<std::unique_ptr<const ProcessorStep>> preSteps;
     std::vector<std::unique_ptr<const ProcessorStep>> postSteps;
 
+    RelativeActions relative; ///< Of the preprocessor.
     at::Device device = at::kCPU;
     std::optional<io::Tokenizer> openVlaTokenizer;
     OpenVlaImageConfig openVlaImages;

@@ -84,6 +84,7 @@ Result<void> buildSteps(PolicyProcessorData& data, StepSources& sources)
             steps.push_back(std::move(step));
         }
     }
+    data.relative = sources.relative;
     return {};
 }
 
@@ -172,18 +173,28 @@ public:
     }
 
 private:
-    bool usesRelativeActions() const { return m_config.pi() != nullptr && m_config.pi()->useRelativeActions; }
+    bool usesRelativeActions() const
+    {
+        return m_options.relative ? m_options.relative->enabled
+                                  : m_config.pi() != nullptr && m_config.pi()->useRelativeActions;
+    }
 
     void addRelative(io::ProcessorPipeline& pipeline) const
     {
         if (!usesRelativeActions()) {
             return;
         }
-        const auto& pi = std::get<io::PiConfig>(m_config.model);
-        const auto& names = pi.actionFeatureNames.empty() ? m_options.actionNames : pi.actionFeatureNames;
-        OrderedJson config { { "enabled", true },
-                             { "exclude_joints", pi.relativeExcludeJoints },
-                             { "action_names", nullptr } };
+        std::vector<std::string> names = m_options.actionNames;
+        std::vector<std::string> excluded;
+        if (const io::PiConfig* pi = m_config.pi()) {
+            excluded = pi->relativeExcludeJoints;
+            names = pi->actionFeatureNames.empty() ? names : pi->actionFeatureNames;
+        }
+        if (m_options.relative) {
+            excluded = m_options.relative->excludedJoints;
+            names = m_options.relative->actionNames;
+        }
+        OrderedJson config { { "enabled", true }, { "exclude_joints", excluded }, { "action_names", nullptr } };
         if (!names.empty()) {
             config["action_names"] = names;
         }

@@ -23,18 +23,6 @@ public:
 /// A device by torch's name. Errors: FieldInvalid.
 [[nodiscard]] Result<at::Device> deviceNamed(const std::string& name);
 
-/// Which dimensions of the action are relative to the state.
-struct RelativeActions {
-    bool enabled = false;
-    std::vector<std::string> excludedJoints;
-    std::vector<std::string> actionNames; ///< Empty: none known, so nothing is excluded.
-
-    /// [A] of 0 and 1: a name is excluded when it contains one of the excluded joints, case aside.
-    [[nodiscard]] at::Tensor mask(std::int64_t width, const at::TensorOptions& options) const;
-    /// actions + sign * mask * state; actions [B, T, A], [B, A] or [A].
-    [[nodiscard]] Result<at::Tensor> shifted(const at::Tensor& actions, const at::Tensor& state, double sign) const;
-};
-
 /// What the steps of a pipeline are made from besides their JSON.
 struct StepSources {
     std::string file;                                                               ///< For messages.

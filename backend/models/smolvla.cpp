@@ -352,7 +352,7 @@ public:
             m_taps->put("train.loss", loss.loss);
             m_taps->put("train.loss_per_sample", loss.perSample);
         }
-        return { loss.loss, loss.perSample };
+        return { loss.loss, loss.perSample, prefix.imageTokens };
     }
 
     [[nodiscard]] at::Tensor sampleActions(const PolicyBatch& batch, const at::Tensor& noise,

@@ -177,12 +177,14 @@ SmolVlaPrefix SmolVlaNetwork::embedPrefix(const PolicyBatch& batch, Taps* taps) 
                   at::ones({ size, static_cast<std::int64_t>(ids.size()) }, boolean), TokenKind::Other);
     };
     std::size_t next = 0;
+    std::vector<at::Tensor> imageTokens(batch.images.size());
     for (std::size_t camera = 0; camera < batch.images.size(); ++camera) {
         if (imageSpecialTokens) {
             special({ fakeImageToken, globalImageToken });
         }
         if (seen[camera]) {
             const at::Tensor& tokens = features[next];
+            imageTokens[camera] = tokens;
             // The factor has the features' own precision.
             const double factor = at::scalar_tensor(std::sqrt(width), tokens.options()).item<double>();
             parts.add(tokens * factor, masks[next].unsqueeze(1).expand({ -1, tokens.size(1) }), TokenKind::Image);
@@ -211,6 +213,7 @@ SmolVlaPrefix SmolVlaNetwork::embedPrefix(const PolicyBatch& batch, Taps* taps) 
         parts.add(stateProj.forward(batch.state.unsqueeze(1)), at::ones({ size, 1 }, boolean), TokenKind::State);
     }
     SmolVlaPrefix prefix;
+    prefix.imageTokens = std::move(imageTokens);
     prefix.stateColumn = static_cast<std::int64_t>(parts.kinds.size()) - 1;
     const std::int64_t missing = prefixLength - static_cast<std::int64_t>(parts.kinds.size());
     if (keepAll && missing > 0) {

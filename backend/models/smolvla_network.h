@@ -27,6 +27,7 @@ struct SmolVlaPrefix {
     std::vector<TokenKind> kinds; ///< P entries.
     std::int64_t stateColumn = 0; ///< Where the state stands.
     bool allValid = false;        ///< No padding left: masks and positions are the same for every sample.
+    std::vector<at::Tensor> imageTokens; ///< By camera [B, S, D] before scaling; undefined where it was left out.
 };
 
 /// Keys (rotated) and values [B, G, P, d] of one layer of the language model.

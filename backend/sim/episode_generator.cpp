@@ -73,7 +73,9 @@ public:
             RW_TRY(Episode episode, take(task, job));
             episode.index = summary.episodes++;
             summary.frames += static_cast<std::int64_t>(episode.frames.size());
-            RW_TRY_VOID(sink(std::move(episode)));
+            if (episode.index >= m_options.skip) {
+                RW_TRY_VOID(sink(std::move(episode)));
+            }
             job.report(static_cast<double>(summary.episodes) / static_cast<double>(total), task.name);
         }
         const std::scoped_lock lock(m_mutex);
@@ -189,7 +191,20 @@ private:
             RW_TRY(player.environment, Environment::create(task, m_options.environment));
             player.expert = std::make_unique<Expert>(*player.environment);
         }
-        return rollExpert(*player.environment, *player.expert, attemptSeed(m_options.seed, task, attempt), m_options);
+        GeneratorOptions options = m_options;
+        if (attempt < skippedOf(task)) { // its episode, if it is one, is no later one
+            options.width = 0;
+            options.labels = false;
+        }
+        return rollExpert(*player.environment, *player.expert, attemptSeed(m_options.seed, task, attempt), options);
+    }
+
+    /// How many of the skipped episodes are of `task`; the tasks take turns.
+    std::int64_t skippedOf(const std::string& task) const
+    {
+        const auto count = static_cast<std::int64_t>(m_options.tasks.size());
+        const auto place = std::ranges::find(m_options.tasks, task) - m_options.tasks.begin();
+        return m_options.skip / count + (place < m_options.skip % count ? 1 : 0);
     }
 
     const GeneratorOptions& m_options;
@@ -256,6 +271,9 @@ Result<void> checkOptions(const GeneratorOptions& options)
 {
     if (options.episodes < 1) {
         return fail(Errc::FieldInvalid, "at least one episode is needed", "episodes");
+    }
+    if (options.skip < 0) {
+        return fail(Errc::FieldInvalid, "a number of episodes is not negative", "skip");
     }
     if (options.settleSteps < 0) {
         return fail(Errc::FieldInvalid, "a number of steps is not negative", "settleSteps");

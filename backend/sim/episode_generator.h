@@ -26,6 +26,9 @@ struct GeneratorOptions {
     bool labels = false; ///< Fill EpisodeFrame::labels.
     EnvironmentOptions environment;
     int settleSteps = 0; ///< Frames that go on after success.
+    /// Episodes at the front that are acted again without images (a tenth of the time) and not handed out: to go on where
+    /// an earlier call with the same options ended.
+    std::int64_t skip = 0;
     /// Changes speed only: episodes and their order stay the same. 0: one with images, else one a processor; threads
     /// share the one rasterizer that software rendering has in a process, so that more of them gain nothing there.
     int threads = 0;

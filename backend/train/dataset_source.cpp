@@ -78,6 +78,48 @@ at::Tensor vectorOf(const std::vector<double>& values)
     return at::tensor(values).to(at::kFloat);
 }
 
+std::map<std::string, at::Tensor> statisticTensors(const data::FeatureStatistics& values)
+{
+    return { { "mean", vectorOf(values.mean) }, { "std", vectorOf(values.std) }, { "min", vectorOf(values.min) },
+             { "max", vectorOf(values.max) },   { "q01", vectorOf(values.q01) }, { "q10", vectorOf(values.q10) },
+             { "q50", vectorOf(values.q50) },   { "q90", vectorOf(values.q90) }, { "q99", vectorOf(values.q99) } };
+}
+
+/// All numbers of a column, row by row.
+std::vector<double> columnNumbers(const data::DatasetReader& reader, const std::string& key)
+{
+    const data::Column& column = *reader.column(key);
+    data::ColumnWindow window;
+    window.type = column.type;
+    window.bytes.assign(column.bytes.begin(), column.bytes.end());
+    return window.doubles();
+}
+
+/// Statistics of action[t + k] - mask · state[t] over all t and k of the episodes.
+data::FeatureStatistics relativeStatistics(const data::DatasetReader& reader, const DatasetMapping& mapping,
+                                           const models::RelativeActions& relative, std::int64_t chunk)
+{
+    const std::int64_t width = reader.column(mapping.actionKey)->width;
+    const std::int64_t stateWidth = reader.column(mapping.stateKey)->width;
+    const std::vector<double> actions = columnNumbers(reader, mapping.actionKey);
+    const std::vector<double> states = columnNumbers(reader, mapping.stateKey);
+    const at::Tensor mask = relative.mask(width, at::TensorOptions().dtype(at::kDouble)).contiguous();
+    std::vector<double> values;
+    values.reserve(static_cast<std::size_t>(reader.frameCount() * chunk * width));
+    for (const data::EpisodeInfo& episode : reader.episodes()) {
+        for (std::int64_t t = episode.fromIndex; t < episode.toIndex; ++t) {
+            const double* state = states.data() + t * stateWidth;
+            for (std::int64_t row = t; row < std::min(t + chunk, episode.toIndex); ++row) {
+                for (std::int64_t i = 0; i < width; ++i) {
+                    values.push_back(actions[static_cast<std::size_t>(row * width + i)]
+                                     - mask.const_data_ptr<double>()[i] * state[i]);
+                }
+            }
+        }
+    }
+    return data::statisticsOf(values, width, data::QuantileRule::Histogram);
+}
+
 } // namespace
 
 Result<DatasetMapping> mapDataset(const data::DatasetInfo& info, const io::PolicyConfig& policy,
@@ -149,6 +191,7 @@ Result<DatasetMapping> mapDataset(const data::DatasetInfo& info, const io::Polic
 }
 
 Result<models::Statistics> datasetStatistics(const data::DatasetReader& reader, const DatasetMapping& mapping,
+                                             const models::RelativeActions& relative, std::int64_t chunk,
                                              const JobContext& job)
 {
     data::DatasetStatistics stored = reader.statistics();
@@ -166,12 +209,13 @@ Result<models::Statistics> datasetStatistics(const data::DatasetReader& reader, 
         if (key.empty() || found == stored.end()) {
             continue;
         }
-        const data::FeatureStatistics& values = found->second;
-        statistics[name] = { { "mean", vectorOf(values.mean) }, { "std", vectorOf(values.std) },
-                             { "min", vectorOf(values.min) },   { "max", vectorOf(values.max) },
-                             { "q01", vectorOf(values.q01) },   { "q10", vectorOf(values.q10) },
-                             { "q50", vectorOf(values.q50) },   { "q90", vectorOf(values.q90) },
-                             { "q99", vectorOf(values.q99) } };
+        statistics[name] = statisticTensors(found->second);
+    }
+    if (relative.enabled) {
+        if (mapping.stateKey.empty()) {
+            return fail(Errc::FieldMissing, "relative actions need a state", models::kStateKey);
+        }
+        statistics[models::kActionKey] = statisticTensors(relativeStatistics(reader, mapping, relative, chunk));
     }
     return statistics;
 }
@@ -214,6 +258,9 @@ Result<std::unique_ptr<DatasetSource>> DatasetSource::create(std::shared_ptr<con
     }
     source->m_request = data::SampleRequest::forPolicy(std::move(cameras), source->m_mapping.stateKey,
                                                        source->m_mapping.actionKey, chunk);
+    if (!source->m_mapping.labelsKey.empty()) {
+        source->m_request.columns.push_back({ .key = source->m_mapping.labelsKey });
+    }
     source->m_options.batchSize = config.batchSize;
     source->m_options.threads = static_cast<int>(config.dataset.threads);
     source->m_options.sampler.episodes = config.dataset.episodes;
@@ -256,6 +303,9 @@ Result<models::PolicyBatch> DatasetSource::next(const JobContext& job)
     }
     RW_TRY(models::Transition transition, transitionOf(batch.samples, m_mapping));
     RW_TRY(models::PolicyBatch made, m_processor.makeBatch(std::move(transition)));
+    if (!m_mapping.labelsKey.empty()) {
+        made.labels = stackedColumns(batch.samples, m_mapping.labelsKey).select(1, 0);
+    }
     m_position = batch.next;
     return made;
 }

@@ -21,6 +21,7 @@ struct DatasetMapping {
     std::vector<std::pair<std::string, std::string>> cameras; ///< Dataset's key, policy's name; in the policy's order.
     std::vector<std::string> missingCameras;                  ///< Of the policy, not in the dataset.
     std::vector<std::string> unusedCameras;                   ///< Of the dataset.
+    std::string labelsKey;                                    ///< Of an auxiliary loss; empty: none.
 };
 
 /// Errors: FieldMissing (no action or state column, no camera of the policy; the message lists what is there and the
@@ -29,9 +30,13 @@ struct DatasetMapping {
                                                 const std::map<std::string, std::string>& rename);
 
 /// Statistics of the mapped state and action columns under the policy's names, as the processor takes them: the
-/// dataset's own, computed where its files lack them. Errors: those of reading, NotFinite.
+/// dataset's own, computed where its files lack them. Those of actions that are relative to the state are computed
+/// over all chunks of `chunk` actions that lie within an episode, one vector for all steps of the chunk.
+/// Errors: those of reading, NotFinite.
 [[nodiscard]] Result<models::Statistics> datasetStatistics(const data::DatasetReader& reader,
-                                                           const DatasetMapping& mapping, const JobContext& job);
+                                                           const DatasetMapping& mapping,
+                                                           const models::RelativeActions& relative, std::int64_t chunk,
+                                                           const JobContext& job);
 
 /// Samples of one batch as the processor takes them, under the policy's names.
 [[nodiscard]] Result<models::Transition> transitionOf(const std::vector<data::Sample>& samples,

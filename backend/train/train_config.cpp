@@ -67,6 +67,9 @@ template <class Config, class Visitor> void visitFields(Config& c, Visitor& v)
         v.integer("seed", c.policy.seed, 0, kManySteps, "Seed of random weights.");
         v.text("tokenizer", c.policy.tokenizer,
                "Folder or file of the tokenizer; empty: the checkpoint's own, or the hub's cache.");
+        v.choice("relative_actions", c.policy.relativeActions, std::vector<std::string> { "checkpoint", "on", "off" },
+                 "Whether actions are learnt relative to the state (grippers stay absolute): as the checkpoint's "
+                 "processor has it, or on, or off.");
     });
     v.group("dataset", [&] {
         v.text("path", c.dataset.path, "Folder of a LeRobotDataset, v2.1 or v3.0.");
@@ -88,6 +91,12 @@ template <class Config, class Visitor> void visitFields(Config& c, Visitor& v)
     v.object(
         "method", c.method,
         "How the policy is adapted: {\"type\": \"lora\" | \"lora_sp\" | \"full\" | …} with the options of that type.");
+    v.group("localization", [&] {
+        v.text("feature", c.localization.feature,
+               "Feature of the dataset that tells where things are in the pictures (sim record --labels writes "
+               "labels.points): the vision tower learns to find them. Empty: no such loss.");
+        v.real("weight", c.localization.weight, 0, 1e6, "Factor of that loss.");
+    });
     v.integer("steps", c.steps, 1, kManySteps, "Optimiser steps of the run.");
     v.integer("batch_size", c.batchSize, 1, 65'536, "Samples of one backward pass.");
     v.integer("accumulation", c.accumulation, 1, 65'536,

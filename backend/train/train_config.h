@@ -32,6 +32,7 @@ struct TrainConfig {
         std::string init = "checkpoint";
         std::int64_t seed = 0;
         std::string tokenizer;
+        std::string relativeActions = "checkpoint";
     } policy;
 
     struct DatasetPart {
@@ -46,6 +47,11 @@ struct TrainConfig {
     } dataset;
 
     Json method = Json::object();
+
+    struct LocalizationPart {
+        std::string feature;
+        double weight = 1.0;
+    } localization;
 
     std::int64_t steps = 1000;
     std::int64_t batchSize = 8;

@@ -11,6 +11,7 @@
 #include "backend/tensor/tensor_file.h"
 #include "backend/train/dataset_source.h"
 #include "backend/train/diagnose.h"
+#include "backend/train/localization_head.h"
 #include "backend/train/run_directory.h"
 
 #include <algorithm>
@@ -26,6 +27,7 @@
 
 #include <unistd.h>
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/isfinite.h>
@@ -52,6 +54,7 @@ struct Assembly {
     std::optional<models::PolicyProcessor> processor;
     std::optional<models::PolicyProcessor> brought; ///< That of the checkpoint, where it has one.
     std::unique_ptr<adapters::AdaptationMethod> method;
+    std::optional<LocalizationHead> localization;
     std::unique_ptr<AdamW> optimizer;
     std::unique_ptr<DatasetSource> source;
     std::vector<Warning> warnings;
@@ -63,6 +66,20 @@ struct Assembly {
         }
     }
 };
+
+const LocalizationHead* localizationOf(const Assembly& parts)
+{
+    return parts.localization ? &*parts.localization : nullptr;
+}
+
+std::vector<std::string> cameraKeys(const DatasetMapping& mapping)
+{
+    std::vector<std::string> keys;
+    for (const auto& [key, name] : mapping.cameras) {
+        keys.push_back(key);
+    }
+    return keys;
+}
 
 AdamWConfig adamOf(const TrainConfig& config)
 {
@@ -80,6 +97,32 @@ AdamWConfig adamOf(const TrainConfig& config)
     return adam;
 }
 
+/// The sizes of the image tokens are the policy's own business: one pass over one sample tells them.
+Result<LocalizationHead> makeLocalization(Assembly& parts, const TrainConfig& config)
+{
+    const std::string& key = config.localization.feature;
+    const data::Feature* feature = parts.reader->info().find(key);
+    if (feature == nullptr || !feature->isNumeric()) {
+        return fail(Errc::FieldMissing,
+                    fmt::format("the dataset has no \"{}\"; record it with `rankwise sim record --labels`, or leave "
+                                "localization.feature empty",
+                                key),
+                    "localization.feature");
+    }
+    RW_TRY(const LabelLayout layout, LabelLayout::fromNames(feature->names, key));
+    RW_TRY(const data::Sample sample,
+           parts.reader->sample(0,
+                                data::SampleRequest::forPolicy(cameraKeys(parts.mapping), parts.mapping.stateKey,
+                                                               parts.mapping.actionKey, parts.policy->chunkSize())));
+    RW_TRY(models::Transition transition, transitionOf({ sample }, parts.mapping));
+    RW_TRY(const models::PolicyBatch batch, parts.processor->makeBatch(std::move(transition)));
+    const at::NoGradGuard noGrad;
+    const FlowDraw draw = drawFlow(0, 0, 0, 1, parts.policy->chunkSize(), parts.policy->paddedActionDim());
+    return LocalizationHead::create(layout, parts.policy->config().cameraNames(),
+                                    parts.policy->loss(batch, draw.noise, draw.time).imageTokens,
+                                    streamSeed(static_cast<std::uint64_t>(config.seed), RandomStream::Adapter, 0, 1));
+}
+
 /// A fresh adapter and optimiser on the policy as it is.
 Result<void> attachMethod(Assembly& parts, const TrainConfig& config)
 {
@@ -93,7 +136,13 @@ Result<void> attachMethod(Assembly& parts, const TrainConfig& config)
     RW_TRY_VOID(method->attach(*parts.policy,
                                streamSeed(static_cast<std::uint64_t>(config.seed), RandomStream::Adapter, 0, 0)));
     parts.method = std::move(method);
-    RW_TRY(parts.optimizer, AdamW::create(parts.method->trainable(), adamOf(config)));
+    std::vector<models::NamedParameter> trainable = parts.method->trainable();
+    if (!config.localization.feature.empty()) {
+        RW_TRY(parts.localization, makeLocalization(parts, config));
+        const auto own = parts.localization->parameters();
+        trainable.insert(trainable.end(), own.begin(), own.end());
+    }
+    RW_TRY(parts.optimizer, AdamW::create(std::move(trainable), adamOf(config)));
     parts.policy->weightsChanged();
     return {};
 }
@@ -159,6 +208,28 @@ Result<std::optional<io::Tokenizer>> findTokenizer(const TrainConfig& config,
     return fail(last->code, "no tokenizer: " + last->message + "; name one with policy.tokenizer", last->subject);
 }
 
+/// What the configuration asks for, with the names of the dataset's actions.
+models::RelativeActions relativeActions(const Assembly& parts, const TrainConfig& config)
+{
+    models::RelativeActions relative;
+    if (config.policy.relativeActions == "on") {
+        relative = { .enabled = true, .excludedJoints = { "gripper" }, .actionNames = {} };
+    } else if (config.policy.relativeActions == "checkpoint") {
+        if (parts.brought) {
+            relative = parts.brought->relativeActions();
+        } else if (const io::PiConfig* pi = parts.policy->config().pi()) {
+            relative = { .enabled = pi->useRelativeActions,
+                         .excludedJoints = pi->relativeExcludeJoints,
+                         .actionNames = pi->actionFeatureNames };
+        }
+    }
+    const std::vector<std::string>& names = parts.reader->info().find(parts.mapping.actionKey)->names;
+    if (!names.empty()) {
+        relative.actionNames = names;
+    }
+    return relative;
+}
+
 Result<void> makeProcessor(Assembly& parts, const TrainConfig& config, const JobContext& job)
 {
     models::ProcessorOptions options;
@@ -176,7 +247,9 @@ Result<void> makeProcessor(Assembly& parts, const TrainConfig& config, const Job
         parts.processor = parts.brought;
         return {};
     }
-    RW_TRY(models::Statistics statistics, datasetStatistics(*parts.reader, parts.mapping, job));
+    options.relative = relativeActions(parts, config);
+    RW_TRY(models::Statistics statistics,
+           datasetStatistics(*parts.reader, parts.mapping, *options.relative, parts.policy->chunkSize(), job));
     RW_TRY(std::optional<io::Tokenizer> tokenizer, findTokenizer(config, parts.brought, parts.warnings));
     RW_TRY(parts.processor,
            models::PolicyProcessor::create(parts.policy->config(),
@@ -194,10 +267,12 @@ Result<void> assemble(Assembly& parts, const TrainConfig& config, const JobConte
     job.report(0, "loading the policy");
     RW_TRY(parts.policy, makePolicy(config, job, parts.warnings));
     RW_TRY(parts.mapping, mapDataset(parts.reader->info(), parts.policy->config(), config.dataset.rename));
+    parts.mapping.labelsKey = config.localization.feature;
     RW_TRY_VOID(makeProcessor(parts, config, job));
+    RW_TRY_VOID(attachMethod(parts, config));
     RW_TRY(parts.source,
            DatasetSource::create(parts.reader, *parts.processor, parts.mapping, config, parts.policy->chunkSize()));
-    return attachMethod(parts, config);
+    return {};
 }
 
 void checkDataset(PreflightReport& report, const Assembly& parts, const TrainConfig& config)
@@ -393,9 +468,11 @@ void checkMemory(PreflightReport& report, const Assembly& parts, const TrainConf
 Result<void> checkFirstBatch(PreflightReport& report, Assembly& parts, const TrainConfig& config,
                              const models::PolicyBatch& batch)
 {
-    const LoopParts loop {
-        .policy = *parts.policy, .method = *parts.method, .optimizer = *parts.optimizer, .batches = *parts.source
-    };
+    const LoopParts loop { .policy = *parts.policy,
+                           .method = *parts.method,
+                           .optimizer = *parts.optimizer,
+                           .batches = *parts.source,
+                           .localization = localizationOf(parts) };
     const FlowDraw draw =
         drawFlow(static_cast<std::uint64_t>(config.seed), 0, 0, batch.actions.size(0) * config.noiseDraws,
                  parts.policy->chunkSize(), parts.policy->paddedActionDim());
@@ -458,6 +535,7 @@ Result<void> checkOverfit(PreflightReport& report, Assembly& parts, const TrainC
                            .method = *parts.method,
                            .optimizer = *parts.optimizer,
                            .batches = source,
+                           .localization = localizationOf(parts),
                            .observer = { .step =
                                              [&](const StepRecord& record) {
                                                  if (record.step == 1) {
@@ -491,7 +569,9 @@ Result<PreflightReport> preflight(Assembly& parts, const TrainConfig& config, bo
     checkDataset(report, parts, config);
     checkCameras(report, parts);
     checkTasks(report, parts);
-    RW_TRY(const models::Statistics statistics, datasetStatistics(*parts.reader, parts.mapping, job));
+    RW_TRY(const models::Statistics statistics,
+           datasetStatistics(*parts.reader, parts.mapping, parts.processor->relativeActions(),
+                             parts.policy->chunkSize(), job));
     checkNormalisation(report, parts, config, statistics);
     checkModules(report, parts);
     if (report.passed()) {
@@ -668,6 +748,7 @@ Result<TrainSummary> trainIn(RunWriter& run, const TrainConfig& config, bool res
                      .method = *parts.method,
                      .optimizer = *parts.optimizer,
                      .batches = *parts.source,
+                     .localization = localizationOf(parts),
                      .run = &run,
                      .baseModel = base,
                      .observer = observer,

@@ -518,6 +518,12 @@ PassResult backwardPass(const LoopParts& parts, const models::PolicyBatch& batch
         const models::LossOutput output = parts.policy.loss(batch, draw.noise, draw.time);
         total = output.loss;
         result.loss = output.loss.item<double>();
+        if (parts.localization != nullptr && batch.labels.defined()) {
+            const LocalizationLoss own = parts.localization->loss(output.imageTokens, batch.labels);
+            total = total.add(own.loss, config.localization.weight);
+            result.auxiliary["localization"] = own.loss.item<double>();
+            result.auxiliary["localization_error"] = own.imageError;
+        }
         for (const auto& [name, value] : parts.method.auxiliaryLosses()) {
             if (name == "total") {
                 total = total.add(value);

@@ -10,6 +10,7 @@
 #include "backend/models/policy.h"
 #include "backend/train/checkpoint.h"
 #include "backend/train/flow_noise.h"
+#include "backend/train/localization_head.h"
 #include "backend/train/optimizer.h"
 #include "backend/train/run_directory.h"
 #include "backend/train/train_config.h"
@@ -75,6 +76,7 @@ struct LoopParts {
     adapters::AdaptationMethod& method; ///< Attached.
     AdamW& optimizer;                   ///< Over method.trainable().
     BatchSource& batches;
+    const LocalizationHead* localization = nullptr; ///< Null: no such loss. Its parameters are the optimiser's too.
     RunWriter* run = nullptr; ///< Null: nothing is written (tests, one-batch overfit).
     /// Receives the numbers of logged steps by name, for TensorBoard; may be empty.
     std::function<Result<void>(std::int64_t step, const std::map<std::string, double>& scalars)> board;

@@ -179,7 +179,7 @@ TEST(Run, otherUnitsAreRefusedOrNoted)
     const auto policy = io::readPolicyConfig(folder.path(), warnings).value();
     const auto reader = data::DatasetReader::open(config.dataset.path, {}, warnings).value();
     const auto mapping = mapDataset(reader->info(), policy, config.dataset.rename).value();
-    models::Statistics statistics = datasetStatistics(*reader, mapping, {}).value();
+    models::Statistics statistics = datasetStatistics(*reader, mapping, {}, 1, {}).value();
     for (const double factor : { 1.0, 57.29578 }) {
         models::Statistics scaled = statistics;
         for (auto& [feature, values] : scaled) {

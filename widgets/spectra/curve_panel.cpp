@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "widgets/spectra/curve_panel.h"
+
+#include "widgets/bridge/text.h"
+#include "widgets/common/chart_view.h"
+
+#include <QCheckBox>
+#include <QComboBox>
+#include <QHBoxLayout>
+#include <QLabel>
+#include <QSignalBlocker>
+#include <QVBoxLayout>
+
+#include <algorithm>
+#include <cmath>
+
+namespace rankwise::spectra_view {
+
+using bridge::numberText;
+using bridge::toQString;
+using common::LineChart;
+
+namespace {
+
+constexpr qsizetype kMostBeside = 12; ///< Further selected layers drawn faintly.
+
+std::shared_ptr<common::Series> seriesOf(const std::vector<double>& values, bool fromZero)
+{
+    auto series = std::make_shared<common::Series>();
+    if (fromZero) {
+        series->append(0, 0);
+    }
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        series->append(static_cast<double>(i + 1), values[i]);
+    }
+    return series;
+}
+
+/// A straight line between two points; x must not fall.
+std::shared_ptr<common::Series> segment(double x1, double y1, double x2, double y2)
+{
+    auto series = std::make_shared<common::Series>();
+    series->append(x1, y1);
+    series->append(x2, y2);
+    return series;
+}
+
+/// Values that a logarithmic axis can show: rounding below 1e-14 of the largest is left out.
+std::vector<double> positive(const std::vector<double>& sigma)
+{
+    std::vector<double> kept;
+    for (const double value : sigma) {
+        if (value > sigma.front() * 1e-14 && value > 0) {
+            kept.push_back(value);
+        }
+    }
+    return kept;
+}
+
+} // namespace
+
+CurvePanel::CurvePanel(SpectraState& state, QWidget* parent)
+    : QWidget(parent), m_state(state), m_values(new LineChart(tr("Singular values"), tr("index i"), tr("σ_i"), this)),
+      m_energy(new LineChart(tr("Cumulative energy"), tr("k"), tr("E(k)"), this)), m_layer(new QComboBox),
+      m_note(new QLabel)
+{
+    m_values->setLogarithmic(true);
+    m_layer->setAccessibleName(tr("Layer looked at"));
+    m_layer->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+    m_layer->setMinimumContentsLength(26);
+    m_note->setProperty("role", QStringLiteral("dim"));
+    m_note->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
+    auto* bar = new QHBoxLayout;
+    bar->addWidget(new QLabel(tr("Layer")));
+    bar->addWidget(m_layer);
+    bar->addWidget(m_note, 1);
+    auto* logarithmic = new QCheckBox(tr("log"));
+    logarithmic->setChecked(true);
+    logarithmic->setToolTip(tr("Logarithmic axis of the singular values"));
+    logarithmic->setAccessibleName(tr("Logarithmic axis of the singular values"));
+    auto* valuesView = new common::ChartView(*m_values);
+    valuesView->addTool(logarithmic);
+    auto* charts = new QHBoxLayout;
+    charts->addWidget(valuesView, 1);
+    charts->addWidget(new common::ChartView(*m_energy), 1);
+    auto* layout = new QVBoxLayout(this);
+    layout->setContentsMargins(4, 4, 4, 4);
+    layout->addLayout(bar);
+    layout->addLayout(charts, 1);
+    connect(logarithmic, &QCheckBox::toggled, m_values, &LineChart::setLogarithmic);
+    connect(m_layer, &QComboBox::activated, this, [this] { Q_EMIT picked({ m_layer->currentData().toString() }); });
+    connect(&state, &SpectraState::setsChanged, this, [this] {
+        fillLayers();
+        showCurves();
+    });
+    connect(&state, &SpectraState::layersChanged, this, [this] {
+        fillLayers();
+        showCurves();
+    });
+    connect(&state, &SpectraState::shownChanged, this, &CurvePanel::showCurves);
+    connect(&state, &SpectraState::etaChanged, this, &CurvePanel::showCurves);
+    fillLayers();
+    showCurves();
+}
+
+void CurvePanel::fillLayers()
+{
+    const auto& layers = m_state.set().layers;
+    const QSignalBlocker blocker(m_layer);
+    if (m_layer->count() != static_cast<int>(layers.size())
+        || (!layers.empty() && m_layer->itemData(0).toString() != toQString(layers.front().path))) {
+        m_layer->clear();
+        for (const data::SpectraLayer& layer : layers) {
+            m_layer->addItem(shortName(layer), toQString(layer.path));
+            m_layer->setItemData(m_layer->count() - 1, toQString(layer.path), Qt::ToolTipRole);
+        }
+    }
+    m_layer->setEnabled(!layers.empty());
+    m_layer->setCurrentIndex(m_layer->findData(m_state.layer()));
+}
+
+void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, bool other,
+                            std::vector<LineChart::Curve>& values, std::vector<LineChart::Curve>& energy,
+                            QStringList& notes) const
+{
+    const int index = set.indexOf(path);
+    if (index < 0) {
+        return;
+    }
+    for (const Curve curve : m_state.curves()) {
+        const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(index), curve);
+        if (!spectrum || spectrum->sigma.empty()) {
+            continue;
+        }
+        QString name = bridge::curveName(curve);
+        if (other) {
+            name += QStringLiteral(" (%1)").arg(set.title);
+        }
+        const std::size_t color = colorOf(curve) + (other ? bridge::kCurveKinds : 0);
+        const bool estimate = spectrum->pass == data::SpectrumPass::Coarse;
+        values.push_back({ .name = estimate ? tr("%1 ≈").arg(name) : name,
+                           .series = seriesOf(positive(spectrum->sigma), false),
+                           .color = color,
+                           .faint = estimate });
+        if (!(spectrum->measures.frobenius > 0)) {
+            notes << tr("%1 is zero").arg(name);
+            continue;
+        }
+        energy.push_back({ .name = estimate ? tr("%1 ≈").arg(name) : name,
+                           .series = seriesOf(spectrum->energy, true),
+                           .color = color,
+                           .faint = estimate });
+        const std::int64_t k = spectrum->rank(m_state.eta());
+        energy.push_back(
+            { .name = tr("k = %1 of %2").arg(k).arg(spectrum->sigma.size()),
+              .series = segment(static_cast<double>(k), 0, static_cast<double>(k),
+                                spectrum->energy[static_cast<std::size_t>(std::max<std::int64_t>(k, 1) - 1)]),
+              .color = color });
+        notes << tr("%1: k = %2 of %3, effective rank %4, stable rank %5")
+                     .arg(name)
+                     .arg(k)
+                     .arg(spectrum->sigma.size())
+                     .arg(numberText(spectrum->measures.effectiveRank), numberText(spectrum->measures.stableRank));
+    }
+}
+
+void CurvePanel::showCurves()
+{
+    std::vector<LineChart::Curve> values;
+    std::vector<LineChart::Curve> energy;
+    QStringList notes;
+    const QString path = m_state.layer();
+    const bridge::SpectraSet& set = m_state.set();
+    addSubject(set, path, false, values, energy, notes);
+    if (m_state.other() != nullptr) {
+        addSubject(*m_state.other(), path, true, values, energy, notes);
+    }
+    double widest = 0;
+    for (const LineChart::Curve& curve : energy) {
+        widest = std::max(widest, curve.series->lastX());
+    }
+    if (!energy.empty()) {
+        const double eta = m_state.eta();
+        energy.push_back({ .name = tr("η = %1").arg(numberText(eta)),
+                           .series = segment(0, eta, widest, eta),
+                           .color = 7,
+                           .faint = true });
+    }
+    // What else is selected, faintly, of the first curve there is.
+    const std::vector<Curve> curves = m_state.curves();
+    for (qsizetype i = 1; i < std::min(m_state.layers().size(), kMostBeside + 1) && !curves.empty(); ++i) {
+        const int index = set.indexOf(m_state.layers()[i]);
+        if (index < 0 || !set.at(static_cast<std::size_t>(index), curves.front())) {
+            continue;
+        }
+        const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(index), curves.front());
+        const QString name = shortName(set.layers[static_cast<std::size_t>(index)]);
+        values.push_back(
+            { .name = name, .series = seriesOf(positive(spectrum->sigma), false), .color = 7, .faint = true });
+        energy.push_back({ .name = name, .series = seriesOf(spectrum->energy, true), .color = 7, .faint = true });
+    }
+    const int index = set.indexOf(path);
+    const QString name = index >= 0 ? shortName(set.layers[static_cast<std::size_t>(index)]) : QString();
+    m_values->setTitle(name.isEmpty() ? tr("Singular values") : tr("Singular values of %1").arg(name));
+    m_energy->setTitle(name.isEmpty() ? tr("Cumulative energy") : tr("Cumulative energy of %1").arg(name));
+    m_values->setCurves(std::move(values));
+    m_energy->setCurves(std::move(energy));
+    QString text = notes.join(QStringLiteral("  ·  "));
+    if (m_state.layers().size() > 1) {
+        text += tr("  ·  %n more selected", nullptr, static_cast<int>(m_state.layers().size() - 1));
+    }
+    m_note->setText(text);
+    m_note->setToolTip(notes.join(QLatin1Char('\n')));
+}
+
+} // namespace rankwise::spectra_view
