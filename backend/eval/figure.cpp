@@ -310,7 +310,7 @@ std::string svg(const BoxPlot& plot)
     y.add(0);
     const double label = widestLabel(labels);
     Canvas canvas(plot.frame, 60, std::min(label * 0.75 + 34, plot.frame.height * 0.5));
-    canvas.rangeY(y.low, y.high * 1.05);
+    canvas.rangeY(y.low, plot.high.value_or(y.high * 1.05));
     canvas.axisY();
     canvas.line(canvas.left(), canvas.bottom(), canvas.right(), canvas.bottom(), kInk);
     const double slot = (canvas.right() - canvas.left()) / static_cast<double>(plot.boxes.size());

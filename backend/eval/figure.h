@@ -24,7 +24,7 @@ struct FigureFrame {
 struct Series {
     std::string name;
     std::vector<double> x;
-    std::vector<double> y;  ///< As long as x; values that are not finite break the line.
+    std::vector<double> y; ///< As long as x; values that are not finite break the line.
 };
 
 /// Lines over a common axis. `yFromZero` keeps 0 in the range, `yLog` draws log10 (values <= 0 are left out).
@@ -42,20 +42,21 @@ struct Heatmap {
     std::vector<std::string> columns;
     std::vector<std::vector<double>> values;
     std::string valueTitle;
-    std::optional<double> low, high;  ///< Range of the colours; from the values when empty.
+    std::optional<double> low, high; ///< Range of the colours; from the values when empty.
 };
 
 /// Five-number summary of one box: minimum, quartiles, maximum.
 struct Box {
     std::string label;
     std::array<double, 5> quantiles {};
-    std::optional<double> reference;  ///< A mark for comparison, e.g. the value at step 0.
+    std::optional<double> reference; ///< A mark for comparison, e.g. the value at step 0.
 };
 
 struct BoxPlot {
     FigureFrame frame;
     std::vector<Box> boxes;
     std::string referenceName;
+    std::optional<double> high; ///< Upper end of the axis, to compare plots; from the values when empty.
 };
 
 /// A value with an interval and the text beside it, e.g. "18/20".
@@ -92,7 +93,7 @@ struct Histogram {
     double low = 0;
     double high = 1;
     std::vector<double> counts;
-    std::optional<double> cut;  ///< A vertical line, named `cutName`.
+    std::optional<double> cut; ///< A vertical line, named `cutName`.
     std::string cutName;
 };
 
@@ -112,4 +113,4 @@ struct Histogram {
 /// At most `count` round tick positions that cover [low, high].
 [[nodiscard]] std::vector<double> niceTicks(double low, double high, int count);
 
-}  // namespace rankwise::eval
+} // namespace rankwise::eval

@@ -18,18 +18,19 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.7rem}h2{margin-top:2.2rem;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}figure{margin:1.2rem 0}figcaption{color:#555;font-size:.9rem}
-svg{max-width:100%;height:auto}pre{background:#f4f4f4;padding:.7rem;overflow-x:auto}video,img{max-width:100%}
+svg{max-width:100%;height:auto}.row{display:flex;flex-wrap:wrap;gap:4px}pre{background:#f4f4f4;padding:.7rem;overflow-x:auto}video,img{max-width:100%}
 )";
 
 bool looksNumeric(const std::string& cell)
 {
     return !cell.empty() && std::any_of(cell.begin(), cell.end(), [](unsigned char c) { return std::isdigit(c) != 0; })
         && std::all_of(cell.begin(), cell.end(), [](unsigned char c) {
-               return std::isdigit(c) != 0 || std::string_view(" +-.,/%[]()es").find(static_cast<char>(c)) != std::string_view::npos;
+               return std::isdigit(c) != 0
+                   || std::string_view(" +-.,/%[]()es").find(static_cast<char>(c)) != std::string_view::npos;
            });
 }
 
-}  // namespace
+} // namespace
 
 std::string base64(std::span<const std::byte> bytes)
 {
@@ -51,9 +52,15 @@ std::string base64(std::span<const std::byte> bytes)
 
 Report::Report(std::string title) : m_title(std::move(title)) { }
 
-void Report::heading(std::string_view text) { m_body += fmt::format("<h2>{}</h2>\n", escaped(text)); }
+void Report::heading(std::string_view text)
+{
+    m_body += fmt::format("<h2>{}</h2>\n", escaped(text));
+}
 
-void Report::paragraph(std::string_view text) { m_body += fmt::format("<p>{}</p>\n", escaped(text)); }
+void Report::paragraph(std::string_view text)
+{
+    m_body += fmt::format("<p>{}</p>\n", escaped(text));
+}
 
 void Report::table(const std::vector<std::vector<std::string>>& rows)
 {
@@ -72,6 +79,15 @@ void Report::table(const std::vector<std::vector<std::string>>& rows)
 void Report::figure(std::string_view svg, std::string_view caption)
 {
     m_body += fmt::format("<figure>{}<figcaption>{}</figcaption></figure>\n", svg, escaped(caption));
+}
+
+void Report::figures(const std::vector<std::string>& svgs, std::string_view caption)
+{
+    m_body += "<figure><div class=\"row\">";
+    for (const std::string& one : svgs) {
+        m_body += one;
+    }
+    m_body += fmt::format("</div><figcaption>{}</figcaption></figure>\n", escaped(caption));
 }
 
 void Report::commands(const std::vector<std::string>& lines)
@@ -94,12 +110,16 @@ void Report::media(std::span<const std::byte> bytes, std::string_view mime, std:
 
 std::string Report::html() const
 {
-    return fmt::format("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-                       "content=\"width=device-width\"><title>{0}</title><style>{1}</style></head>\n<body><h1>{0}</h1>\n{2}"
-                       "</body></html>\n",
-                       escaped(m_title), kStyle, m_body);
+    return fmt::format(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+        "content=\"width=device-width\"><title>{0}</title><style>{1}</style></head>\n<body><h1>{0}</h1>\n{2}"
+        "</body></html>\n",
+        escaped(m_title), kStyle, m_body);
 }
 
-Result<void> Report::write(const std::filesystem::path& path) const { return writeFileAtomically(path, html()); }
+Result<void> Report::write(const std::filesystem::path& path) const
+{
+    return writeFileAtomically(path, html());
+}
 
-}  // namespace rankwise::eval
+} // namespace rankwise::eval

@@ -25,6 +25,8 @@ public:
     void table(const std::vector<std::vector<std::string>>& rows);
     /// `svg` is placed as it is; `caption` says what it shows and where the numbers come from.
     void figure(std::string_view svg, std::string_view caption);
+    /// Several beside each other, where the page is wide enough, under one caption.
+    void figures(const std::vector<std::string>& svgs, std::string_view caption);
     /// Shell commands that reproduce a part.
     void commands(const std::vector<std::string>& lines);
     /// Embeds `bytes` as a data URI, `mime` e.g. "image/png" or "video/mp4".
@@ -43,4 +45,4 @@ private:
 /// Standard base64 with padding (RFC 4648).
 [[nodiscard]] std::string base64(std::span<const std::byte> bytes);
 
-}  // namespace rankwise::eval
+} // namespace rankwise::eval

@@ -1,41 +1,21 @@
-// Threads that each run whole episodes; tables.
+// Episodes one after the other in this process; tables.
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/eval/rollout.h"
 
-#include "backend/base/worker_thread.h"
+#include "backend/eval/episode_runner.h"
 #include "backend/sim/random.h"
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cmath>
-#include <exception>
-#include <mutex>
-#include <optional>
-#include <utility>
-
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/Parallel.h>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 namespace rankwise::eval {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double secondsSince(Clock::time_point start)
-{
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-/// Streams of an evaluation's seeds; recording draws its scenes otherwise.
+/// Stream of an evaluation's scenes; recording draws its own otherwise.
 constexpr std::uint64_t kSceneStream = 0x65'76'61'6c;
-constexpr std::uint64_t kNoiseStream = 0x6e'6f'69'73;
 
 std::uint64_t hashOf(const std::string& text) // FNV-1a
 {
@@ -46,188 +26,6 @@ std::uint64_t hashOf(const std::string& text) // FNV-1a
     return hash;
 }
 
-/// Which camera of the scene each of the policy's cameras is.
-struct CameraPlan {
-    struct View {
-        std::size_t scene; ///< Index in the scene's cameras.
-        std::string name;  ///< In the policy.
-    };
-    std::vector<View> views;
-    int width = 64;
-    int height = 64;
-};
-
-Result<CameraPlan> planCameras(const io::PolicyConfig& policy, const sim::SceneDescription& scene,
-                               const RolloutOptions& options)
-{
-    CameraPlan plan;
-    for (std::size_t i = 0; i < scene.cameraNames.size(); ++i) {
-        const auto renamed = options.cameras.find(scene.cameraNames[i]);
-        const std::string name =
-            renamed == options.cameras.end() ? "observation.images." + scene.cameraNames[i] : renamed->second;
-        const io::PolicyFeature* feature = policy.findFeature(name);
-        if (feature == nullptr || feature->type != io::FeatureType::Visual) {
-            continue;
-        }
-        if (feature->shape.size() == 3) {
-            plan.height = std::max(plan.height, static_cast<int>(feature->shape[1]));
-            plan.width = std::max(plan.width, static_cast<int>(feature->shape[2]));
-        }
-        plan.views.push_back({ i, name });
-    }
-    if (plan.views.empty() && !policy.cameraNames().empty()) {
-        return fail(Errc::FieldMissing,
-                    fmt::format("the policy sees {}; the scene has {}. Map them", fmt::join(policy.cameraNames(), ", "),
-                                fmt::join(scene.cameraNames, ", ")),
-                    "cameras");
-    }
-    return plan;
-}
-
-models::Transition transitionOf(const sim::Observation& seen, const CameraPlan& plan, const std::string& instruction)
-{
-    models::Transition transition;
-    at::Tensor state =
-        at::empty({ 1, static_cast<std::int64_t>(seen.state.size()) }, at::TensorOptions().dtype(at::kFloat));
-    std::ranges::copy(seen.state, state.data_ptr<float>());
-    transition.observation[models::kStateKey] = state;
-    for (const CameraPlan::View& view : plan.views) {
-        const sim::Image& image = seen.images.at(view.scene);
-        at::Tensor pixels = at::empty({ 1, image.height, image.width, 3 }, at::TensorOptions().dtype(at::kByte));
-        std::ranges::copy(image.rgb, pixels.data_ptr<std::uint8_t>());
-        transition.observation[view.name] = pixels;
-    }
-    transition.tasks = { instruction };
-    return transition;
-}
-
-/// Runs episodes in one environment after the other.
-class Roller {
-public:
-    Roller(serve::PolicyRuntime& runtime, const RolloutOptions& options) : m_runtime(runtime), m_options(options) { }
-
-    Result<RolloutEpisode> run(const std::string& task, std::int64_t index, const JobContext& job)
-    {
-        RW_TRY_VOID(open(task));
-        const auto start = Clock::now();
-        RolloutEpisode episode { .task = task, .index = index, .seed = rolloutSeed(m_options.seed, task, index) };
-        m_environment->reset(episode.seed);
-        episode.instruction = m_environment->instruction();
-        serve::ActionQueue queue(m_runtime, sim::mixSeeds(episode.seed, kNoiseStream), m_options.actionSteps,
-                                 m_options.flowSteps);
-        const int limit = m_options.timeLimit > 0 ? m_options.timeLimit : m_environment->description().timeLimit;
-        const bool kept = index < m_options.keepEpisodes;
-        while (episode.steps < limit && !m_environment->success()) {
-            if (job.stopped()) {
-                return fail(Errc::Cancelled, "stopped", task);
-            }
-            std::optional<sim::Observation> seen;
-            if (kept) {
-                RW_TRY(seen, m_environment->observation(m_plan.width, m_plan.height));
-            }
-            RW_TRY(const std::vector<float> values, ask(queue, seen, episode));
-            sim::Action action {};
-            std::copy(values.begin(), values.end(), action.begin());
-            if (kept) {
-                episode.frames.push_back({ seen->state, action, std::move(seen->images) });
-            }
-            RW_TRY_VOID(m_environment->step(action));
-            ++episode.steps;
-        }
-        episode.success = m_environment->success();
-        episode.chunks = queue.chunks();
-        episode.seconds = secondsSince(start);
-        return episode;
-    }
-
-private:
-    Result<void> open(const std::string& task)
-    {
-        if (m_environment && m_environment->description().task == task) {
-            return {};
-        }
-        RW_TRY(m_environment, sim::Environment::create(task, m_options.environment));
-        RW_TRY(m_plan, planCameras(m_runtime.policy().config(), m_environment->description(), m_options));
-        return {};
-    }
-
-    Result<std::vector<float>> ask(serve::ActionQueue& queue, const std::optional<sim::Observation>& seen,
-                                   RolloutEpisode& episode)
-    {
-        const auto start = Clock::now();
-        double rendering = 0;
-        auto values = queue.next([&]() -> Result<models::Transition> {
-            if (seen) {
-                return transitionOf(*seen, m_plan, episode.instruction);
-            }
-            const auto begin = Clock::now();
-            RW_TRY(const sim::Observation now, m_environment->observation(m_plan.width, m_plan.height));
-            rendering = secondsSince(begin);
-            return transitionOf(now, m_plan, episode.instruction);
-        });
-        episode.policySeconds += secondsSince(start) - rendering;
-        if (values && values->size() != sim::kActionSize) {
-            return fail(Errc::ShapeMismatch,
-                        fmt::format("the policy gives {} numbers an action, the arm takes {}", values->size(),
-                                    sim::kActionSize),
-                        "action");
-        }
-        return values;
-    }
-
-    serve::PolicyRuntime& m_runtime;
-    const RolloutOptions& m_options;
-    std::unique_ptr<sim::Environment> m_environment;
-    CameraPlan m_plan;
-};
-
-/// What the threads share.
-struct Board {
-    std::mutex mutex; ///< Guards everything below but `next`.
-    std::atomic<std::size_t> next { 0 };
-    std::atomic<bool> stop { false };
-    std::vector<RolloutEpisode> episodes;
-    std::int64_t done = 0;
-    std::optional<Error> error;
-};
-
-void work(Board& board, const RuntimeFactory& factory, const RolloutOptions& options, const JobContext& job,
-          const EpisodeListener& listener)
-{
-    const auto failed = [&](Error error) {
-        const std::lock_guard lock(board.mutex);
-        if (!board.error) {
-            board.error = std::move(error);
-        }
-        board.stop = true;
-    };
-    try {
-        auto runtime = factory();
-        if (!runtime) {
-            failed(runtime.error());
-            return;
-        }
-        Roller roller(**runtime, options);
-        for (std::size_t i = board.next++; i < board.episodes.size() && !board.stop; i = board.next++) {
-            auto episode = roller.run(board.episodes[i].task, board.episodes[i].index, job);
-            if (!episode) {
-                failed(episode.error());
-                return;
-            }
-            const std::lock_guard lock(board.mutex);
-            board.episodes[i] = std::move(*episode);
-            ++board.done;
-            const auto all = static_cast<std::int64_t>(board.episodes.size());
-            if (listener) {
-                listener(board.episodes[i], board.done, all);
-            }
-            job.report(static_cast<double>(board.done) / static_cast<double>(all), board.episodes[i].task);
-        }
-    } catch (const std::exception& exception) {
-        failed({ Errc::Internal, exception.what(), "rollout" });
-    }
-}
-
 } // namespace
 
 std::uint64_t rolloutSeed(std::uint64_t seed, const std::string& task, std::int64_t index)
@@ -236,36 +34,34 @@ std::uint64_t rolloutSeed(std::uint64_t seed, const std::string& task, std::int6
                          static_cast<std::uint64_t>(index));
 }
 
+std::vector<RolloutEpisode> plannedEpisodes(const RolloutOptions& options)
+{
+    std::vector<RolloutEpisode> episodes;
+    for (const std::string& task : options.tasks.empty() ? sim::taskNames() : options.tasks) {
+        for (std::int64_t i = 0; i < options.episodes; ++i) {
+            episodes.push_back({ .task = task, .index = i, .seed = rolloutSeed(options.seed, task, i) });
+        }
+    }
+    return episodes;
+}
+
 Result<RolloutReport> runRollouts(const std::string& name, const RuntimeFactory& factory, const RolloutOptions& options,
                                   const JobContext& job, const EpisodeListener& listener)
 {
-    RolloutReport report { .name = name, .seed = options.seed };
+    RolloutReport report { .name = name, .seed = options.seed, .episodes = plannedEpisodes(options) };
     report.tasks = options.tasks.empty() ? sim::taskNames() : options.tasks;
-    Board board;
-    for (const std::string& task : report.tasks) {
-        for (std::int64_t i = 0; i < options.episodes; ++i) {
-            board.episodes.push_back({ .task = task, .index = i });
+    RW_TRY(const auto runtime, factory());
+    EpisodeRunner runner(*runtime, options);
+    const auto all = static_cast<std::int64_t>(report.episodes.size());
+    std::int64_t done = 0;
+    for (RolloutEpisode& episode : report.episodes) {
+        RW_TRY(episode, runner.run(episode.task, episode.index, episode.index < options.keepEpisodes, job));
+        ++done;
+        if (listener) {
+            listener(episode, done, all);
         }
+        job.report(static_cast<double>(done) / static_cast<double>(all), episode.task);
     }
-    const int threads = std::clamp(options.threads, 1, std::max(1, static_cast<int>(board.episodes.size())));
-    if (threads == 1) {
-        work(board, factory, options, job, listener);
-    } else {
-        std::vector<WorkerThread> workers;
-        for (int i = 0; i < threads; ++i) {
-            workers.emplace_back(fmt::format("rollout {}", i), [&](const std::stop_token&) {
-                at::set_num_threads(1); // of this thread: the episodes are what runs side by side
-                work(board, factory, options, job, listener);
-            });
-        }
-        for (WorkerThread& worker : workers) {
-            worker.join();
-        }
-    }
-    if (board.error) {
-        return tl::unexpected<Error>(*board.error);
-    }
-    report.episodes = std::move(board.episodes);
     return report;
 }
 
@@ -314,6 +110,46 @@ Json countJson(const SuccessCount& count)
 
 } // namespace
 
+Json episodeJson(const RolloutEpisode& episode)
+{
+    return { { "task", episode.task },
+             { "index", episode.index },
+             { "seed", episode.seed },
+             { "instruction", episode.instruction },
+             { "success", episode.success },
+             { "steps", episode.steps },
+             { "chunks", episode.chunks },
+             { "seconds", episode.seconds },
+             { "policy_seconds", episode.policySeconds } };
+}
+
+Result<RolloutEpisode> episodeFromJson(const Json& json, const std::string& file)
+{
+    RolloutEpisode episode;
+    if (!json.is_object()) {
+        return fail(Errc::FieldInvalid, "an episode is an object", file);
+    }
+    FieldReader reader(json, file);
+    std::int64_t steps = 0;
+    reader.require("task", episode.task);
+    reader.require("index", episode.index, 0);
+    reader.require("instruction", episode.instruction);
+    reader.require("success", episode.success);
+    reader.require("steps", steps, 0, 1'000'000'000);
+    reader.require("chunks", episode.chunks, 0);
+    reader.require("seconds", episode.seconds);
+    reader.require("policy_seconds", episode.policySeconds);
+    const Json* seed = reader.find("seed"); // of all 64 bits, which the reader's numbers have not
+    if (seed == nullptr || !seed->is_number_unsigned()) {
+        reader.reject("seed", "must be a number that is not negative");
+    } else {
+        episode.seed = seed->get<std::uint64_t>();
+    }
+    RW_TRY_VOID(reader.result());
+    episode.steps = static_cast<int>(steps);
+    return episode;
+}
+
 Json RolloutReport::json() const
 {
     Json byTask = Json::object();
@@ -322,15 +158,7 @@ Json RolloutReport::json() const
     }
     Json list = Json::array();
     for (const RolloutEpisode& episode : episodes) {
-        list.push_back({ { "task", episode.task },
-                         { "index", episode.index },
-                         { "seed", episode.seed },
-                         { "instruction", episode.instruction },
-                         { "success", episode.success },
-                         { "steps", episode.steps },
-                         { "chunks", episode.chunks },
-                         { "seconds", episode.seconds },
-                         { "policy_seconds", episode.policySeconds } });
+        list.push_back(episodeJson(episode));
     }
     return { { "name", name },
              { "seed", seed },

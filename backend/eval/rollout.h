@@ -1,7 +1,8 @@
-// Policies in simulation: episodes with paired seeds on several threads, success tables, exact comparisons.
+// Policies in simulation: episodes with paired seeds, success tables, exact comparisons. This file runs them one after
+// the other in the caller's process; rollout_processes.h spreads them over several.
 //
 // Episode n of a task has the same scene, instruction and noise for every policy that is evaluated with the same seed,
-// whatever the number of threads; so two reports of one seed can be compared episode by episode.
+// whatever the number of processes; so two reports of one seed can be compared episode by episode.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -33,9 +34,8 @@ struct RolloutOptions {
     /// Camera of the scene -> name in the policy; others are "observation.images.<camera>".
     std::map<std::string, std::string> cameras;
 
-    // Changes what is kept, or only speed:
+    // Changes what is kept:
     std::int64_t keepEpisodes = 0; ///< Frames of the first episodes of each task are kept, for strips and videos.
-    int threads = 1;               ///< Each with a policy and an environment of its own.
 };
 
 /// One step of a kept episode: what the policy's robot did, seen before the action.
@@ -71,10 +71,17 @@ struct RolloutReport {
     [[nodiscard]] Json json() const; ///< Counts, Wilson intervals and every episode, without frames.
 };
 
-/// Makes the policy of one thread; called once a thread.
+/// All that json() says of one episode, and back. Errors: FieldMissing, FieldInvalid.
+[[nodiscard]] Json episodeJson(const RolloutEpisode& episode);
+[[nodiscard]] Result<RolloutEpisode> episodeFromJson(const Json& json, const std::string& file);
+
+/// The episodes of an evaluation in their order, not run yet: task, index and seed.
+[[nodiscard]] std::vector<RolloutEpisode> plannedEpisodes(const RolloutOptions& options);
+
+/// Makes the policy.
 using RuntimeFactory = std::function<Result<std::unique_ptr<serve::PolicyRuntime>>()>;
 
-/// Called after each episode, one call at a time, from any of the threads.
+/// Called after each episode, from the caller's thread.
 using EpisodeListener = std::function<void(const RolloutEpisode& episode, std::int64_t done, std::int64_t all)>;
 
 /// Errors: those of the factory and of Environment::create(), FieldMissing (a camera of the policy that the scene has

@@ -68,6 +68,18 @@ TEST(Figure, HeatmapDrawsEveryCell)
     EXPECT_NE(text.find(viridis(1)), std::string::npos);
 }
 
+TEST(Figure, BoxPlotsShareAScale)
+{
+    BoxPlot plot { .frame = { "a", "", "rank", 378, 330 }, .boxes = { { "q", { 1, 2, 3, 4, 5 }, 3.0 } } };
+    const std::string own = svg(plot);
+    plot.high = 64;
+    const std::string shared = svg(plot);
+    expectWellFormed(shared);
+    EXPECT_NE(own, shared);
+    EXPECT_EQ(count(shared, ">60<"), 1U) << "the axis goes on to the given end";
+    EXPECT_EQ(count(own, ">60<"), 0U);
+}
+
 TEST(Figure, EmptyDataSaysSo)
 {
     for (const std::string& text : { svg(LineChart {}), svg(Heatmap {}), svg(BoxPlot {}), svg(IntervalChart {}),
@@ -91,6 +103,16 @@ TEST(Figure, TicksAreRoundAndCover)
     const auto ticks = niceTicks(-0.3, 0.3, 6);
     EXPECT_NEAR(ticks.front(), -0.3, 1e-9);
     EXPECT_NEAR(ticks[3], 0.0, 1e-12);
+}
+
+TEST(Report, FiguresStandBesideEachOther)
+{
+    Report report("x");
+    report.figures({ "<svg><g/></svg>", "<svg><g/></svg>" }, "left & right");
+    const std::string html = report.html();
+    EXPECT_EQ(count(html, "<svg>"), 2U);
+    EXPECT_EQ(count(html, "<figure>"), 1U);
+    EXPECT_EQ(count(html, "left &amp; right"), 1U);
 }
 
 TEST(Report, Base64)

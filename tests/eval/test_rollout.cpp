@@ -1,11 +1,19 @@
-// Rollouts of a small random policy in simulation: paired, repeatable, independent of the number of threads; tables.
+// Rollouts of a small policy in simulation: paired, repeatable, independent of the number of processes, which may die;
+// tables. This program is its own worker: see main.cpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/base/resources.h"
-#include "backend/eval/rollout.h"
+#include "backend/data/run_directory.h"
+#include "backend/eval/rollout_processes.h"
 #include "backend/models/policy_registry.h"
 
-#include <mutex>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
 #include <set>
+#include <thread>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
@@ -82,46 +90,222 @@ TEST(ActionQueue, runsTheFirstActionsOfEachChunk)
     EXPECT_NE(*other.next(observe), actions[0]);
 }
 
-TEST(Rollout, isRepeatableAndIndependentOfThreads)
+/// The worker that main.cpp makes of this program.
+std::vector<std::string> worker(std::vector<std::string> arguments = { "--rollout-worker" })
+{
+    arguments.insert(arguments.begin(), std::filesystem::read_symlink("/proc/self/exe").string());
+    return arguments;
+}
+
+RolloutPolicy nano()
+{
+    return { .policy = resourcePath("nano").value(), .adapter = {} };
+}
+
+Result<std::unique_ptr<serve::PolicyRuntime>> nanoRuntime()
+{
+    std::vector<Warning> warnings;
+    return serve::PolicyRuntime::load({ .policy = nano().policy }, warnings);
+}
+
+void expectSame(const RolloutReport& one, const RolloutReport& two)
+{
+    ASSERT_EQ(one.episodes.size(), two.episodes.size());
+    EXPECT_EQ(one.tasks, two.tasks);
+    for (std::size_t i = 0; i < one.episodes.size(); ++i) {
+        const RolloutEpisode& a = one.episodes[i];
+        const RolloutEpisode& b = two.episodes[i];
+        EXPECT_EQ(a.task, b.task);
+        EXPECT_EQ(a.index, b.index);
+        EXPECT_EQ(a.seed, b.seed);
+        EXPECT_EQ(a.success, b.success);
+        EXPECT_EQ(a.steps, b.steps);
+        EXPECT_EQ(a.chunks, b.chunks);
+        EXPECT_EQ(a.instruction, b.instruction);
+        ASSERT_EQ(a.frames.size(), b.frames.size());
+        for (std::size_t f = 0; f < a.frames.size(); ++f) {
+            EXPECT_EQ(a.frames[f].state, b.frames[f].state) << "episode " << i << " step " << f;
+            EXPECT_EQ(a.frames[f].action, b.frames[f].action) << "episode " << i << " step " << f;
+            EXPECT_EQ(a.frames[f].images, b.frames[f].images) << "episode " << i << " step " << f;
+        }
+    }
+}
+
+TEST(Rollout, isTheSameOnAnyNumberOfProcesses)
 {
     RolloutOptions options = fewEpisodes();
     options.keepEpisodes = 1;
     std::set<std::string> heard;
-    const auto one = runRollouts(
-        "one", [] { return randomRuntime(1); }, options, {},
-        [&](const RolloutEpisode& episode, std::int64_t, std::int64_t all) {
-            heard.insert(episode.task);
-            EXPECT_EQ(all, 4);
-        });
-    ASSERT_TRUE(one) << one.error().describe();
+    const auto here = runRollouts("here", nanoRuntime, options, {},
+                                  [&](const RolloutEpisode& episode, std::int64_t, std::int64_t all) {
+                                      heard.insert(episode.task);
+                                      EXPECT_EQ(all, 4);
+                                  });
+    ASSERT_TRUE(here) << here.error().describe();
     EXPECT_EQ(heard.size(), 2U);
-    options.threads = 2;
-    const auto two = runRollouts("two", [] { return randomRuntime(1); }, options, {});
-    ASSERT_TRUE(two) << two.error().describe();
-    ASSERT_EQ(one->episodes.size(), 4U);
-    ASSERT_EQ(two->episodes.size(), 4U);
-    for (std::size_t i = 0; i < 4; ++i) {
-        const RolloutEpisode& a = one->episodes[i];
-        const RolloutEpisode& b = two->episodes[i];
-        EXPECT_EQ(a.seed, b.seed);
-        EXPECT_EQ(a.success, b.success);
-        EXPECT_EQ(a.steps, b.steps);
-        EXPECT_EQ(a.instruction, b.instruction);
-        ASSERT_EQ(a.frames.size(), b.frames.size());
-        EXPECT_EQ(a.frames.empty(), a.index != 0);
-        for (std::size_t f = 0; f < a.frames.size(); ++f) {
-            EXPECT_EQ(a.frames[f].state, b.frames[f].state) << "episode " << i << " step " << f;
-            EXPECT_EQ(a.frames[f].images, b.frames[f].images);
-        }
+    EXPECT_FALSE(here->episodes[0].frames.empty());
+    EXPECT_TRUE(here->episodes[1].frames.empty());
+    std::int64_t ended = 0;
+    for (const int count : { 1, 3 }) {
+        RolloutProcesses processes(worker(), count);
+        ended = 0;
+        const auto there = processes.run("there", nano(), options, {},
+                                         [&](const RolloutEpisode&, std::int64_t done, std::int64_t all) {
+                                             EXPECT_EQ(done, ++ended);
+                                             EXPECT_EQ(all, 4);
+                                         });
+        ASSERT_TRUE(there) << there.error().describe();
+        EXPECT_EQ(ended, 4);
+        EXPECT_EQ(processes.processIds().size(), static_cast<std::size_t>(count));
+        expectSame(*here, *there);
     }
     // Keeping frames changes nothing.
     options.keepEpisodes = 0;
-    const auto bare = runRollouts("bare", [] { return randomRuntime(1); }, options, {});
+    const auto bare = runRollouts("bare", nanoRuntime, options, {});
     ASSERT_TRUE(bare);
     for (std::size_t i = 0; i < 4; ++i) {
-        EXPECT_EQ(bare->episodes[i].steps, one->episodes[i].steps);
-        EXPECT_EQ(bare->episodes[i].chunks, one->episodes[i].chunks);
+        EXPECT_EQ(bare->episodes[i].steps, here->episodes[i].steps);
+        EXPECT_EQ(bare->episodes[i].chunks, here->episodes[i].chunks);
     }
+}
+
+TEST(Rollout, theSimulationRunsWithoutAFolderToo)
+{
+    const auto report = runRollouts("random", [] { return randomRuntime(1); }, fewEpisodes(), {});
+    ASSERT_TRUE(report) << report.error().describe();
+    EXPECT_EQ(report->episodes.size(), 4U);
+    EXPECT_GT(report->episodes[0].steps, 0);
+}
+
+TEST(RolloutProcesses, aWorkerThatDiesCostsNothing)
+{
+    const RolloutOptions options = fewEpisodes();
+    const auto here = runRollouts("here", nanoRuntime, options, {});
+    ASSERT_TRUE(here) << here.error().describe();
+    const std::filesystem::path marker =
+        std::filesystem::temp_directory_path() / ("rankwise-crash-" + std::to_string(::getpid()));
+    std::filesystem::remove(marker);
+    RolloutProcesses processes(worker({ "--rollout-worker-crashing", marker.string() }), 2);
+    const auto there = processes.run("there", nano(), options, {});
+    ASSERT_TRUE(there) << there.error().describe();
+    EXPECT_TRUE(std::filesystem::remove(marker)) << "no worker died";
+    expectSame(*here, *there);
+}
+
+TEST(RolloutProcesses, anEpisodeThatKillsTwoWorkersIsNamed)
+{
+    RolloutProcesses processes(worker({ "--rollout-worker-crashing", "" }), 2);
+    const auto report = processes.run("x", nano(), fewEpisodes(), {});
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, Errc::DeviceFailed);
+    EXPECT_NE(report.error().subject.find(", episode "), std::string::npos) << report.error().describe();
+    EXPECT_NE(report.error().message.find("signal 11"), std::string::npos) << report.error().describe();
+    EXPECT_TRUE(processes.processIds().empty());
+}
+
+TEST(RolloutProcesses, aProgramThatIsNotThereIsNamed)
+{
+    RolloutProcesses processes({ "/nowhere/worker" }, 1);
+    const auto report = processes.run("x", nano(), fewEpisodes(), {});
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, Errc::FileNotFound);
+    EXPECT_EQ(report.error().subject, "/nowhere/worker");
+}
+
+TEST(RolloutProcesses, stopEndsTheWorkersAtOnceAndFinishedEpisodesServeAgain)
+{
+    RolloutOptions options = fewEpisodes();
+    options.episodes = 3;
+    options.timeLimit = 40;
+    std::stop_source stop;
+    JobContext job;
+    job.stop = stop.get_token();
+    std::vector<RolloutEpisode> finished;
+    RolloutProcesses processes(worker(), 2);
+    const auto report =
+        processes.run("x", nano(), options, job, [&](const RolloutEpisode& episode, std::int64_t, std::int64_t) {
+            finished.push_back(episode);
+            stop.request_stop();
+        });
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, Errc::Cancelled);
+    EXPECT_TRUE(processes.processIds().empty());
+    ASSERT_GE(finished.size(), 1U);
+    ASSERT_LT(finished.size(), 6U);
+    // Through the text that a caller keeps them in.
+    const auto kept = episodeFromJson(parseJson(jsonText(episodeJson(finished[0])), "kept").value(), "kept");
+    ASSERT_TRUE(kept) << kept.error().describe();
+    std::int64_t ran = 0;
+    const auto rest = processes.run("x", nano(), options, {},
+                                    [&](const RolloutEpisode&, std::int64_t, std::int64_t) { ++ran; }, { *kept });
+    ASSERT_TRUE(rest) << rest.error().describe();
+    EXPECT_EQ(ran, 5);
+    const auto whole = runRollouts("whole", nanoRuntime, options, {});
+    ASSERT_TRUE(whole);
+    expectSame(*whole, *rest);
+}
+
+TEST(RolloutProcesses, workersEndWithTheirCaller)
+{
+    // A child evaluates for ever; killed with no chance to put anything away, its workers end all the same.
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+        const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+        const std::string out = std::to_string(ends[1]);
+        ::execl(self.c_str(), self.c_str(), "--evaluate-for-ever", out.c_str(), nullptr);
+        ::_exit(127);
+    }
+    ::close(ends[1]);
+    std::vector<int> workers(2);
+    ASSERT_EQ(::read(ends[0], workers.data(), 2 * sizeof(int)), static_cast<ssize_t>(2 * sizeof(int)));
+    ::close(ends[0]);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    const auto alive = [](int pid) { return ::kill(pid, 0) == 0 && data::processStartTicks(pid) != 0; };
+    for (int i = 0; i < 100 && (alive(workers[0]) || alive(workers[1])); ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    EXPECT_FALSE(alive(workers[0]));
+    EXPECT_FALSE(alive(workers[1]));
+}
+
+TEST(RolloutProcesses, errorsOfEpisodesReachTheCaller)
+{
+    RolloutOptions options = fewEpisodes();
+    options.cameras = { { "front", "observation.images.a" }, { "wrist", "observation.images.b" } };
+    RolloutProcesses processes(worker(), 2);
+    EXPECT_EQ(processes.run("x", nano(), options, {}).error().code, Errc::FieldMissing);
+    options = fewEpisodes();
+    options.tasks = { "dance" };
+    EXPECT_EQ(processes.run("x", nano(), options, {}).error().code, Errc::FieldInvalid);
+    RolloutPolicy absent = nano();
+    absent.policy = "/nowhere";
+    EXPECT_EQ(processes.run("x", absent, fewEpisodes(), {}).error().code, Errc::FileNotFound);
+    EXPECT_TRUE(processes.run("x", nano(), fewEpisodes(), {})) << "the same object goes on";
+}
+
+TEST(Rollout, episodesReadBack)
+{
+    RolloutEpisode episode {
+        .task = "open_pot", .instruction = "open the pot", .index = 7, .seed = ~std::uint64_t { 0 }
+    };
+    episode.success = true;
+    episode.steps = 31;
+    episode.chunks = 4;
+    episode.seconds = 0.1;
+    const auto back = episodeFromJson(parseJson(jsonText(episodeJson(episode)), "x").value(), "x");
+    ASSERT_TRUE(back) << back.error().describe();
+    EXPECT_EQ(episodeJson(*back), episodeJson(episode));
+    Json wrong = episodeJson(episode);
+    wrong["seed"] = -1;
+    EXPECT_EQ(episodeFromJson(wrong, "x").error().code, Errc::FieldInvalid);
+    wrong = episodeJson(episode);
+    wrong.erase("success");
+    EXPECT_EQ(episodeFromJson(wrong, "x").error().code, Errc::FieldMissing);
+    EXPECT_EQ(episodeFromJson(Json::array(), "x").error().code, Errc::FieldInvalid);
 }
 
 TEST(Rollout, seedsAreDistinctAndNotThoseOfRecording)
