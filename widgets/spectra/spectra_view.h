@@ -27,6 +27,7 @@ class QSlider;
 class QStackedWidget;
 class QTableView;
 class QTabWidget;
+class QVBoxLayout;
 
 namespace rankwise::bridge {
 class ColumnModel;
@@ -85,7 +86,7 @@ private:
         qint64 scoresStep = -1;
         qint64 loadingStep = -1;
     };
-    void buildBar(class QVBoxLayout& layout);
+    void buildBar(QVBoxLayout& layout);
     void buildPages(common::ActionBinder& actions);
     void fillSubjects();
     void setSide(Side& side, const QString& path);
