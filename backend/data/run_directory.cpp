@@ -15,6 +15,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -31,6 +32,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr std::uint64_t kMaxLineBytes = 64u << 20;
 constexpr std::uint64_t kMaxControlBytes = 64u << 10;
 constexpr std::array kStates { RunState::Starting, RunState::Running, RunState::Paused, RunState::Finished,
@@ -76,7 +78,8 @@ template <class T> std::vector<T> numbersOf(const Json& array)
     if (array.is_array()) {
         values.reserve(array.size());
         for (const Json& item : array) {
-            values.push_back(item.is_number() ? item.get<T>() : T {});
+            // null stands for a number that is not finite
+            values.push_back(item.is_number() ? item.get<T>() : std::numeric_limits<T>::quiet_NaN());
         }
     }
     return values;
@@ -101,22 +104,19 @@ std::vector<std::vector<double>> tableAt(const Json& object, const char* key)
     return rows;
 }
 
-std::optional<RunEvent> parseEvent(std::string_view line)
+std::vector<std::vector<std::vector<double>>> kindsAt(const Json& object)
 {
-    auto object = parseJson(line, "events.jsonl");
-    if (!object || !object->is_object()) {
-        return std::nullopt;
+    std::vector<std::vector<std::vector<double>>> layers;
+    const auto found = object.find("kinds");
+    if (found != object.end() && found->is_array()) {
+        for (const Json& layer : *found) {
+            std::vector<std::vector<double>>& rows = layers.emplace_back();
+            for (const Json& row : layer.is_array() ? layer : Json::array()) {
+                rows.push_back(numbersOf<double>(row));
+            }
+        }
     }
-    const auto kind = object->find("event");
-    if (kind == object->end() || !kind->is_string()) {
-        return std::nullopt;
-    }
-    RunEvent event;
-    event.kind = kind->get<std::string>();
-    event.step = integerAt(*object, "step");
-    event.time = numberAt(*object, "time");
-    event.fields = std::move(*object);
-    return event;
+    return layers;
 }
 
 bool processRuns(const RunStatus& status)
@@ -355,6 +355,24 @@ double unixSeconds()
     return std::chrono::duration<double>(now).count();
 }
 
+std::optional<RunEvent> parseRunEvent(std::string_view line)
+{
+    auto object = parseJson(line, "events.jsonl");
+    if (!object || !object->is_object()) {
+        return std::nullopt;
+    }
+    const auto kind = object->find("event");
+    if (kind == object->end() || !kind->is_string()) {
+        return std::nullopt;
+    }
+    RunEvent event;
+    event.kind = kind->get<std::string>();
+    event.step = integerAt(*object, "step");
+    event.time = numberAt(*object, "time");
+    event.fields = std::move(*object);
+    return event;
+}
+
 EventTail::EventTail(fs::path file) : m_file(std::move(file)) { }
 
 Result<std::vector<RunEvent>> EventTail::poll(std::uint64_t maxBytes)
@@ -393,7 +411,7 @@ Result<std::vector<RunEvent>> EventTail::poll(std::uint64_t maxBytes)
         std::size_t searched = text.size();
         text.append(part.data(), static_cast<std::size_t>(n));
         for (std::size_t end = text.find('\n', searched); end != std::string::npos; end = text.find('\n', searched)) {
-            if (auto event = parseEvent(std::string_view(text).substr(begin, end - begin))) {
+            if (auto event = parseRunEvent(std::string_view(text).substr(begin, end - begin))) {
                 events.push_back(std::move(*event));
             } else {
                 ++m_skipped;
@@ -417,16 +435,16 @@ void RunHistory::add(const std::vector<RunEvent>& events)
         if (event.kind == "step") {
             RunStep step { .step = event.step,
                            .time = event.time,
-                           .loss = numberAt(fields, "loss"),
-                           .total = numberAt(fields, "total"),
-                           .lr = numberAt(fields, "lr"),
-                           .gradNorm = numberAt(fields, "grad_norm"),
-                           .samplesPerSecond = numberAt(fields, "samples_per_s"),
-                           .loadSeconds = numberAt(fields, "load_s"),
-                           .computeSeconds = numberAt(fields, "compute_s") };
+                           .loss = numberAt(fields, "loss", kNaN),
+                           .total = numberAt(fields, "total", kNaN),
+                           .lr = numberAt(fields, "lr", kNaN),
+                           .gradNorm = numberAt(fields, "grad_norm", kNaN),
+                           .samplesPerSecond = numberAt(fields, "samples_per_s", kNaN),
+                           .loadSeconds = numberAt(fields, "load_s", kNaN),
+                           .computeSeconds = numberAt(fields, "compute_s", kNaN) };
             if (const auto aux = fields.find("aux"); aux != fields.end() && aux->is_object()) {
                 for (const auto& [name, value] : aux->items()) {
-                    step.aux[name] = value.is_number() ? value.get<double>() : 0;
+                    step.aux[name] = value.is_number() ? value.get<double>() : kNaN;
                 }
             }
             steps.push_back(std::move(step));
@@ -437,7 +455,8 @@ void RunHistory::add(const std::vector<RunEvent>& events)
                                 .quantiles = tableAt(fields, "quantiles"),
                                 .energy = columnAt<double>(fields, "energy"),
                                 .tokens = columnAt<std::int64_t>(fields, "tokens"),
-                                .shares = tableAt(fields, "shares") });
+                                .shares = tableAt(fields, "shares"),
+                                .kinds = kindsAt(fields) });
         } else if (event.kind == "layer_table") {
             std::vector<RunLayer> layers;
             if (const auto list = fields.find("layers"); list != fields.end() && list->is_array()) {

@@ -12,7 +12,11 @@
 //                                  "load_s", "compute_s"}; optional "grad_norm_<group>"
 //                    layer_table  {"table": n, "layers": [{"path", "group", "depth", "capacity"}]}
 //                    digest       {"table": n, "rank": [mean], "quantiles": [[0, 25, 50, 75, 100 %]], "energy": [],
-//                                  "tokens": [], "shares": [[]]}: one entry a layer, in the table's order
+//                                  "tokens": [], "shares": [[]], "kinds": [[[kind, tokens, mean rank, shares …]]]}:
+//                                  one entry a layer, in the table's order; "kinds" has a row for each kind of token
+//                                  that the layer saw (models::TokenKind: 0 image, 1 language, 2 state, 3 action,
+//                                  4 other) and is left out by methods that do not tell kinds apart. A number that
+//                                  was not finite is null.
 //                    snapshot, checkpoint  {"path"} relative to the directory
 //                    set          {"name", "value"}: a parameter changed by request
 //                    pause, resume, note {"message"}, stop {"reason", "state"}
@@ -123,6 +127,9 @@ struct RunEvent {
     Json fields; ///< The whole object.
 };
 
+/// One line of events.jsonl, without its newline; nothing when it is no event.
+[[nodiscard]] std::optional<RunEvent> parseRunEvent(std::string_view line);
+
 /// Follows events.jsonl from the start: each poll() returns the lines that were completed since.
 ///
 /// A torn last line waits for its rest; a line that is not an event is counted and skipped. When the file was cut below
@@ -157,6 +164,7 @@ struct RunDigest {
     std::vector<double> energy;
     std::vector<std::int64_t> tokens;
     std::vector<std::vector<double>> shares;
+    std::vector<std::vector<std::vector<double>>> kinds; ///< By layer, then by kind: [kind, tokens, rank, shares …]
 };
 
 /// One optimiser step as recorded.

@@ -308,6 +308,11 @@ void Environment::reset(std::uint64_t seed)
 
 Result<void> Environment::advance(const Action& target, int physicsSteps)
 {
+    return move(target, physicsSteps, {});
+}
+
+Result<void> Environment::move(const Action& target, int physicsSteps, const std::function<void()>& watch)
+{
     Impl& s = *m_impl;
     if (!allFinite(target)) {
         return fail(Errc::NotFinite, "an action holds a number that is not finite", s.description.task);
@@ -323,6 +328,9 @@ Result<void> Environment::advance(const Action& target, int physicsSteps)
             }
         }
         mj_step(s.model.get(), s.data.get());
+        if (watch && (i + 1) % kPhysicsStepsPerWatch == 0) {
+            watch();
+        }
     }
     s.refresh();
     for (const int warning : { mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC }) {
@@ -333,10 +341,10 @@ Result<void> Environment::advance(const Action& target, int physicsSteps)
     return {};
 }
 
-Result<void> Environment::step(const Action& action)
+Result<void> Environment::step(const Action& action, const std::function<void()>& watch)
 {
     Impl& s = *m_impl;
-    RW_TRY_VOID(advance(action, kPhysicsStepsPerAction));
+    RW_TRY_VOID(move(action, kPhysicsStepsPerAction, watch));
     ++s.episode.step;
     s.episode.successStreak = conditionHolds() ? s.episode.successStreak + 1 : 0;
     s.episode.succeeded = s.episode.succeeded || s.episode.successStreak >= s.task->holdSteps();

@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,7 +28,8 @@ class Task;
 
 inline constexpr int kControlHz = 10; ///< Rate of step(); also the fps of recorded datasets.
 inline constexpr int kPhysicsStepsPerAction = 50;
-inline constexpr double kOpeningMax = 0.07; ///< Total opening of the fingers, m.
+inline constexpr int kPhysicsStepsPerWatch = 10; ///< Of step()'s watcher: 20 ms.
+inline constexpr double kOpeningMax = 0.07;      ///< Total opening of the fingers, m.
 inline constexpr std::size_t kJointCount = 6;
 inline constexpr std::size_t kActionSize = 7;
 
@@ -137,9 +139,10 @@ public:
     /// Starts the episode of `seed`: poses, colours and light are drawn from it.
     void reset(std::uint64_t seed);
 
-    /// Moves for 1/kControlHz s towards `action`, clamped to the limits.
+    /// Moves for 1/kControlHz s towards `action`, clamped to the limits. `watch` is called after every
+    /// kPhysicsStepsPerWatch physics steps and may look at everything; poses are then one physics step old.
     /// Errors: NotFinite (a number of `action`, or the simulation diverged).
-    [[nodiscard]] Result<void> step(const Action& action);
+    [[nodiscard]] Result<void> step(const Action& action, const std::function<void()>& watch = {});
 
     /// As step() for `physicsSteps` of 2 ms, without counting a step or looking at success: for callers with a rate of
     /// their own. Errors: NotFinite.
@@ -188,6 +191,7 @@ public:
 
 private:
     struct Impl;
+    [[nodiscard]] Result<void> move(const Action& target, int physicsSteps, const std::function<void()>& watch);
     explicit Environment(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> m_impl;
 };

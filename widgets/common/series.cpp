@@ -29,30 +29,48 @@ void Series::append(double x, double y)
 {
     m_x.push_back(x);
     m_y.push_back(y);
-    std::size_t index = m_y.size() - 1;
-    for (std::size_t level = 0; index > 0 || level == 0; ++level) {
-        index /= kFactor;
+}
+
+void Series::append(std::span<const double> x, std::span<const double> y)
+{
+    const std::size_t count = std::min(x.size(), y.size());
+    m_x.insert(m_x.end(), x.begin(), x.begin() + static_cast<std::ptrdiff_t>(count));
+    m_y.insert(m_y.end(), y.begin(), y.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+/// Brings the pyramid up to the points: blocks that the new ones touch are made anew from what is below them.
+void Series::coverAll() const
+{
+    if (m_covered == m_y.size()) {
+        return;
+    }
+    std::size_t width = 1; // of a block, in points
+    std::size_t below = m_y.size();
+    for (std::size_t level = 0; level == 0 || below > 1; ++level) {
+        width *= kFactor;
+        const std::size_t count = (below + kFactor - 1) / kFactor;
         if (level == m_levels.size()) {
-            if (level > 0 && m_levels[level - 1].size() <= 1) {
-                break;
-            }
             m_levels.emplace_back();
-            // A new top level starts with what the level below holds already.
-            if (level > 0) {
-                for (const Extent& below : m_levels[level - 1]) {
-                    if (m_levels[level].empty()) {
-                        m_levels[level].emplace_back();
-                    }
-                    m_levels[level].back().add(below);
-                }
-            }
         }
         std::vector<Extent>& row = m_levels[level];
-        if (index >= row.size()) {
-            row.resize(index + 1);
+        // A level that was not there, or covers less, is made from its own end on.
+        std::size_t block = std::min(m_covered / width, row.empty() ? 0 : row.size() - 1);
+        row.resize(count);
+        for (; block < count; ++block) {
+            Extent extent;
+            const std::size_t end = std::min(below, (block + 1) * kFactor);
+            for (std::size_t i = block * kFactor; i < end; ++i) {
+                if (level == 0) {
+                    extent.add(m_y[i]);
+                } else {
+                    extent.add(m_levels[level - 1][i]);
+                }
+            }
+            row[block] = extent;
         }
-        row[index].add(y);
+        below = count;
     }
+    m_covered = m_y.size();
 }
 
 void Series::clear()
@@ -60,24 +78,23 @@ void Series::clear()
     m_x.clear();
     m_y.clear();
     m_levels.clear();
+    m_covered = 0;
 }
 
 void Series::cutAbove(double last)
 {
     const auto keep = static_cast<std::size_t>(std::upper_bound(m_x.begin(), m_x.end(), last) - m_x.begin());
-    if (keep == m_x.size()) {
-        return;
-    }
-    std::vector<double> x(m_x.begin(), m_x.begin() + static_cast<std::ptrdiff_t>(keep));
-    std::vector<double> y(m_y.begin(), m_y.begin() + static_cast<std::ptrdiff_t>(keep));
-    clear();
-    for (std::size_t i = 0; i < keep; ++i) {
-        append(x[i], y[i]);
+    if (keep < m_x.size()) {
+        m_x.resize(keep);
+        m_y.resize(keep);
+        m_levels.clear();
+        m_covered = 0;
     }
 }
 
 Series::Extent Series::extent(std::size_t from, std::size_t to) const
 {
+    coverAll();
     Extent result;
     to = std::min(to, m_y.size());
     while (from < to) {

@@ -3,15 +3,19 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <utility>
 #include <vector>
 
 namespace rankwise::common {
 
-/// x must not decrease. NaN in y is a gap. Memory: 16 bytes a point and half as much for the pyramid.
+/// x must not decrease. NaN in y is a gap. The pyramid grows when it is asked for, so that what nobody draws costs
+/// nothing. Memory: 16 bytes a point and 2 for the pyramid. Thread: one at a time, also for what is const.
 class Series {
 public:
     void append(double x, double y);
+    /// As many points as both have.
+    void append(std::span<const double> x, std::span<const double> y);
     void clear();
     /// Drops points with x above `last`.
     void cutAbove(double last);
@@ -41,10 +45,13 @@ public:
     [[nodiscard]] std::vector<std::pair<double, double>> decimated(double xLow, double xHigh, int columns) const;
 
 private:
+    void coverAll() const;
+
     static constexpr std::size_t kFactor = 16; ///< Points of a level in one of the next.
     std::vector<double> m_x;
     std::vector<double> m_y;
-    std::vector<std::vector<Extent>> m_levels;
+    mutable std::vector<std::vector<Extent>> m_levels;
+    mutable std::size_t m_covered = 0; ///< Points that the pyramid holds.
 };
 
 } // namespace rankwise::common
