@@ -7,6 +7,7 @@
 #include "backend/base/json.h"
 #include "backend/base/result.h"
 #include "backend/models/policy.h"
+#include "backend/models/token_context.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -20,6 +21,14 @@
 
 namespace rankwise::adapters {
 
+/// What one layer did with the tokens of one kind.
+struct KindDigest {
+    models::TokenKind kind = models::TokenKind::Other;
+    std::int64_t tokens = 0;
+    double rankMean = 0;
+    std::vector<double> expertShares; ///< Empty without routing.
+};
+
 /// Statistics of one adapted layer since the last digest, over the valid tokens seen.
 struct LayerDigest {
     std::string path; ///< Module path of the linear layer.
@@ -31,6 +40,7 @@ struct LayerDigest {
     std::vector<double> rankQuantiles;
     double energy = 1;                ///< Mean kept energy E(k).
     std::vector<double> expertShares; ///< Mean share of each block or expert; empty without routing.
+    std::vector<KindDigest> kinds;    ///< The same by kind of token; empty where a method does not tell them apart.
 };
 
 /// Where a training run stands when a hook is called.

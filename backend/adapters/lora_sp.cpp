@@ -70,10 +70,29 @@ void assign(at::Tensor& target, const at::Tensor& value)
     }
 }
 
+/// One row for each kind of token that the layer saw.
+void addKinds(const LoraSpStatistics& statistics, bool routed, LayerDigest& digest)
+{
+    const std::int64_t width = statistics.kinds.size(1);
+    const double* row = statistics.kinds.const_data_ptr<double>();
+    for (int kind = 0; kind < kTokenKinds; ++kind, row += width) {
+        if (row[0] > 0) {
+            KindDigest& entry = digest.kinds.emplace_back();
+            entry.kind = static_cast<models::TokenKind>(kind);
+            entry.tokens = static_cast<std::int64_t>(row[0]);
+            entry.rankMean = row[1] / row[0];
+            for (std::int64_t j = 2; routed && j < width; ++j) {
+                entry.expertShares.push_back(row[j] / row[0]);
+            }
+        }
+    }
+}
+
 struct StatisticsNames {
     std::string prefix;
     std::array<std::string, 5> tensors { "ranks", "kept", "share", "largest_share", "gates" };
     std::string scalars = "scalars"; ///< [energy, tokens, sampled]
+    std::string kinds = "kinds";     ///< Absent from states of earlier versions: counting begins anew.
 };
 
 std::array<at::Tensor*, 5> tensorsOf(LoraSpStatistics& s)
@@ -93,6 +112,7 @@ void storeStatistics(const LoraSpStatistics& statistics, const std::string& pref
     scalars.data_ptr<double>()[1] = static_cast<double>(statistics.tokens);
     scalars.data_ptr<double>()[2] = static_cast<double>(statistics.sampled);
     state[prefix + names.scalars] = scalars;
+    state[prefix + names.kinds] = statistics.kinds.clone();
 }
 
 Result<void> readStatistics(LoraSpStatistics& statistics, const std::string& prefix,
@@ -116,6 +136,12 @@ Result<void> readStatistics(LoraSpStatistics& statistics, const std::string& pre
     statistics.energy = values.const_data_ptr<double>()[0];
     statistics.tokens = static_cast<std::int64_t>(values.const_data_ptr<double>()[1]);
     statistics.sampled = static_cast<std::int64_t>(values.const_data_ptr<double>()[2]);
+    if (const auto kinds = state.find(prefix + names.kinds);
+        kinds != state.end() && kinds->second.sizes() == statistics.kinds.sizes()) {
+        statistics.kinds = kinds->second.to(statistics.kinds.options()).clone();
+    } else {
+        statistics.kinds.zero_();
+    }
     return {};
 }
 
@@ -268,6 +294,7 @@ std::vector<LayerDigest> LoraSpMethod::takeDigest()
                     digest.expertShares.push_back(gates[j] / tokens);
                 }
             }
+            addKinds(s, !layer.directRouter(), digest);
         }
         digests.push_back(std::move(digest));
         layer.digest.reset(layer.bank(), layer.blocks());

@@ -2,6 +2,7 @@
 #include "backend/adapters/lora_sp_function.h"
 
 #include <optional>
+#include <span>
 #include <vector>
 
 #include <ATen/ops/empty.h>
@@ -34,6 +35,30 @@ void describe(SelectShape<Real>& shape, const at::Tensor& input, const at::Tenso
     shape.projected = projected.defined() ? projected.const_data_ptr<Real>() : nullptr;
     shape.valid = valid.defined() ? valid.const_data_ptr<std::uint8_t>() : nullptr;
     shape.threads = at::get_num_threads();
+}
+
+/// Adds gates and ranks of the valid tokens to the sums of their kinds.
+template <class Real> void addKinds(const SelectForward<Real>& job, at::Tensor& kinds)
+{
+    const std::span<const models::TokenKind> pattern = kindsOfRows(job.tokens);
+    if (pattern.empty()) {
+        return;
+    }
+    const std::int64_t width = kinds.size(1);
+    auto* const sums = kinds.data_ptr<double>();
+    std::size_t place = 0;
+    for (std::int64_t t = 0; t < job.tokens; ++t) {
+        double* const row = sums + static_cast<std::int64_t>(pattern[place]) * width;
+        place = place + 1 == pattern.size() ? 0 : place + 1;
+        if (job.valid != nullptr && job.valid[t] == 0) {
+            continue;
+        }
+        row[0] += 1;
+        row[1] += static_cast<double>(job.cuts[t].count);
+        for (std::int64_t j = 0; j < job.blocks; ++j) {
+            row[2 + j] += static_cast<double>(job.gates[t * job.blocks + j]);
+        }
+    }
 }
 
 /// Outputs of the forward kernel.
@@ -76,6 +101,7 @@ Run runForward(const SelectInputs& inputs, const at::Tensor& input, const at::Te
     sums.share = statistics.share.data_ptr<double>();
     sums.largestShare = statistics.largestShare.data_ptr<double>();
     selectForward(job, sums);
+    addKinds(job, statistics.kinds);
 
     outputs.tokens = sums.tokens;
     statistics.energy += sums.energy;

@@ -21,6 +21,7 @@
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/rsqrt.h>
@@ -240,6 +241,15 @@ Result<ScoreSelection> selectByEnergy(const at::Tensor& scores, double eta, bool
     return selection;
 }
 
+std::span<const models::TokenKind> kindsOfRows(std::int64_t rows)
+{
+    const models::TokenContext* tokens = models::currentTokens();
+    if (tokens == nullptr || tokens->kinds.empty() || rows % static_cast<std::int64_t>(tokens->kinds.size()) != 0) {
+        return {};
+    }
+    return tokens->kinds;
+}
+
 void LoraSpStatistics::reset(std::int64_t bank, std::int64_t blocks)
 {
     ranks = at::zeros({ bank + 1 }, at::TensorOptions().dtype(at::kLong));
@@ -247,6 +257,7 @@ void LoraSpStatistics::reset(std::int64_t bank, std::int64_t blocks)
     share = at::zeros({ bank }, at::TensorOptions().dtype(at::kDouble));
     largestShare = at::zeros({ bank }, at::TensorOptions().dtype(at::kDouble));
     gates = at::zeros({ blocks }, at::TensorOptions().dtype(at::kDouble));
+    kinds = at::zeros({ kTokenKinds, 2 + blocks }, at::TensorOptions().dtype(at::kDouble));
     energy = 0;
     tokens = 0;
     sampled = 0;
@@ -259,6 +270,7 @@ void LoraSpStatistics::add(const LoraSpStatistics& other)
     share.add_(other.share);
     largestShare.copy_(at::maximum(largestShare, other.largestShare));
     gates.add_(other.gates);
+    kinds.add_(other.kinds);
     energy += other.energy;
     tokens += other.tokens;
     sampled += other.sampled;
@@ -528,9 +540,8 @@ void LoraSpLayer::recordStatistics(const at::Tensor& gates, const at::Tensor& sc
         return;
     }
     call.ranks = at::bincount(rowsThatCount(selection.k), {}, s.size(1) + 1).cpu();
-    at::Tensor sample = at::arange(0, scores.size(0), at::TensorOptions().dtype(at::kLong).device(s.device()))
-                            .remainder(stride)
-                            .eq(0);
+    at::Tensor sample =
+        at::arange(0, scores.size(0), at::TensorOptions().dtype(at::kLong).device(s.device())).remainder(stride).eq(0);
     sample = valid.defined() ? sample.index({ valid }) : sample;
     const at::Tensor sampledShares = shares.index({ sample });
     call.sampled = sampledShares.size(0);
@@ -541,7 +552,35 @@ void LoraSpLayer::recordStatistics(const at::Tensor& gates, const at::Tensor& sc
     }
     call.gates = rowsThatCount(gates).to(at::kDouble).sum(0).cpu();
     call.energy = rowsThatCount(selection.energy).to(at::kDouble).sum().item<double>();
+    call.kinds = kindSums(gates.detach(), selection.k, valid);
     addStatistics(call);
+}
+
+/// The kinds' entry of the statistics of one call: gates [T, m] and k [T] of all rows.
+at::Tensor LoraSpLayer::kindSums(const at::Tensor& gates, const at::Tensor& k, const at::Tensor& valid) const
+{
+    at::Tensor sums = at::zeros({ kTokenKinds, 2 + gates.size(1) }, at::TensorOptions().dtype(at::kDouble));
+    const std::span<const models::TokenKind> kinds = kindsOfRows(gates.size(0));
+    if (kinds.empty()) {
+        return sums;
+    }
+    std::vector<std::int64_t> row;
+    row.reserve(kinds.size());
+    for (const models::TokenKind kind : kinds) {
+        row.push_back(static_cast<std::int64_t>(kind));
+    }
+    const auto length = static_cast<std::int64_t>(row.size());
+    at::Tensor index =
+        at::from_blob(row.data(), { length }, at::TensorOptions().dtype(at::kLong)).repeat({ gates.size(0) / length });
+    const at::Tensor one = at::ones({ gates.size(0), 1 }, at::TensorOptions().dtype(at::kDouble));
+    at::Tensor values =
+        at::cat({ one, k.cpu().to(at::kDouble).unsqueeze(1), gates.cpu().to(at::kDouble) }, 1); // [T, 2 + m]
+    if (valid.defined()) {
+        const at::Tensor counts = valid.cpu();
+        index = index.index({ counts });
+        values = values.index({ counts });
+    }
+    return sums.index_add_(0, index, values);
 }
 
 /// `call` covers the vectors in use; the running statistics cover the bank.
@@ -562,6 +601,7 @@ void LoraSpLayer::addStatistics(const LoraSpStatistics& call)
     wide.share.index_copy_(0, index, call.share);
     wide.largestShare.index_copy_(0, index, call.largestShare);
     wide.gates = call.gates;
+    wide.kinds = call.kinds;
     wide.energy = call.energy;
     wide.tokens = call.tokens;
     wide.sampled = call.sampled;

@@ -16,6 +16,7 @@
 #include "backend/base/json.h"
 #include "backend/base/result.h"
 #include "backend/models/linear.h"
+#include "backend/models/token_context.h"
 
 #include <cstdint>
 #include <map>
@@ -88,6 +89,11 @@ struct LoraSpCall {
     std::int64_t tokens = 0;
 };
 
+inline constexpr std::int64_t kTokenKinds = 5; ///< Values of models::TokenKind.
+
+/// Kinds of `rows` rows of an activation, repeated from sample to sample; empty where they are not known.
+[[nodiscard]] std::span<const models::TokenKind> kindsOfRows(std::int64_t rows);
+
 /// Running statistics of one layer over valid tokens, on the CPU. Tensors are replaced by reset().
 struct LoraSpStatistics {
     at::Tensor ranks;        ///< [R+1] int64 histogram of k
@@ -95,6 +101,7 @@ struct LoraSpStatistics {
     at::Tensor share;        ///< [R] f64 Σ s²/D
     at::Tensor largestShare; ///< [R] f64
     at::Tensor gates;        ///< [m] f64 Σ gates
+    at::Tensor kinds;        ///< [kTokenKinds, 2 + m] f64 tokens, Σ k, Σ gates, of those whose kind is known
     double energy = 0;       ///< Σ E
     std::int64_t tokens = 0;
     std::int64_t sampled = 0; ///< Tokens in kept, share, largestShare: in training without pruning every eighth.
@@ -159,6 +166,7 @@ private:
     [[nodiscard]] bool canFuse(const at::Tensor& rows) const;
     void recordLosses(const at::Tensor& logits, const at::Tensor& gates, const at::Tensor& scores,
                       const ScoreSelection& selection, const at::Tensor& valid);
+    [[nodiscard]] at::Tensor kindSums(const at::Tensor& gates, const at::Tensor& k, const at::Tensor& valid) const;
     void recordStatistics(const at::Tensor& gates, const at::Tensor& scores, const ScoreSelection& selection,
                           const at::Tensor& valid);
     void addStatistics(const LoraSpStatistics& call);

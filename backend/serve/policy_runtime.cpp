@@ -155,6 +155,9 @@ Result<std::vector<float>> ActionQueue::next(const std::function<Result<models::
             m_queue.emplace_back(values, values + chunk.size(2));
         }
         ++m_chunks;
+        if (m_listener) {
+            m_listener(chunk);
+        }
     }
     std::vector<float> action = std::move(m_queue.front());
     m_queue.pop_front();

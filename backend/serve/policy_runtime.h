@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -83,6 +84,8 @@ public:
     [[nodiscard]] Result<std::vector<float>> next(const std::function<Result<models::Transition>()>& observe);
 
     [[nodiscard]] std::int64_t chunks() const { return m_chunks; } ///< Asked for so far.
+    /// `listener` gets every chunk [1, T, A] whole, before its first action is returned.
+    void listen(std::function<void(const at::Tensor& chunk)> listener) { m_listener = std::move(listener); }
 
 private:
     PolicyRuntime& m_runtime;
@@ -91,6 +94,7 @@ private:
     std::int64_t m_flowSteps;
     std::int64_t m_chunks = 0;
     std::deque<std::vector<float>> m_queue;
+    std::function<void(const at::Tensor&)> m_listener;
 };
 
 } // namespace rankwise::serve

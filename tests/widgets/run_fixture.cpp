@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include <unistd.h>
 
@@ -127,6 +128,7 @@ void RunWriter::digest(int step, double eta)
     Json energy = Json::array();
     Json tokens = Json::array();
     Json shares = Json::array();
+    Json kinds = Json::array();
     for (int i = 0; i < m_shape.layers; ++i) {
         const double mean = scriptedRank(m_shape, i, step, eta);
         const double spread = 0.25 * mean;
@@ -137,10 +139,20 @@ void RunWriter::digest(int step, double eta)
         tokens.push_back(1024);
         const double a = 0.25 + 0.15 * std::sin(i * 0.9 + step * 0.05);
         shares.push_back({ a, 0.5 - a, 0.3, 0.2 });
+        // Vision sees images, language images and words, action the state and actions.
+        const int group = std::min(2, i / std::max(1, m_shape.layers / 3));
+        Json rows = Json::array();
+        for (const int kind : group == 0 ? std::vector { 0 }
+                 : group == 1            ? std::vector { 0, 1 }
+                                         : std::vector { 2, 3 }) {
+            rows.push_back({ kind, 512, mean, 0.1 * (kind + 1), 0.4 - 0.1 * (kind + 1), 0.25, 0.35 });
+        }
+        kinds.push_back(rows);
     }
     const Json event { { "event", "digest" }, { "step", step },     { "time", data::unixSeconds() },
                        { "table", 0 },        { "rank", rank },     { "quantiles", quantiles },
-                       { "energy", energy },  { "tokens", tokens }, { "shares", shares } };
+                       { "energy", energy },  { "tokens", tokens }, { "shares", shares },
+                       { "kinds", kinds } };
     raw(event.dump() + "\n");
 }
 

@@ -3,6 +3,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "backend/data/run_directory.h"
+#include "backend/sim/scene_shapes.h"
+
 #include <QObject>
 #include <QString>
 #include <QStringList>
@@ -17,21 +20,8 @@ namespace rankwise::bridge {
 inline constexpr std::size_t kArmJoints = 6;
 inline constexpr std::size_t kArmValues = 7; ///< Six joints (rad) and the opening of the fingers (m).
 
-/// One solid of the scene. Sizes as in MuJoCo: half sizes of a box, radius and half length of a capsule or cylinder.
-struct SceneShape {
-    enum class Kind { Box, Sphere, Capsule, Cylinder, Ellipsoid, Plane };
-    Kind kind = Kind::Box;
-    std::array<double, 3> size {};
-    std::array<float, 4> rgba {};
-    QString name;
-    bool arm = false; ///< Moves with the arm's joints.
-};
-
-/// Position and rotation (row-major) in the world frame, m.
-struct ShapePose {
-    std::array<float, 3> position {};
-    std::array<float, 9> rotation { 1, 0, 0, 0, 1, 0, 0, 0, 1 };
-};
+using sim::SceneShape;
+using sim::ShapePose;
 
 /// What stays the same while an arm is connected.
 struct ArmScene {
@@ -39,6 +29,22 @@ struct ArmScene {
     std::vector<SceneShape> shapes;
     std::array<std::array<double, 2>, kArmValues> limits {};
     QStringList cameras;
+    QString policy;                     ///< Name of the policy that drives it; empty: none does.
+    double controlHz = 0;               ///< Actions a second of the policy.
+    std::int64_t actionSteps = 0;       ///< Actions that are run of each chunk.
+    std::vector<data::RunLayer> layers; ///< Layers whose active ranks its chunks tell.
+};
+
+/// What the policy decided at one moment: the actions that it plans, and how its layers came to them. Immutable.
+struct PolicyChunk {
+    std::int64_t number = 0;
+    std::int64_t step = 0; ///< Of the episode, at which its first action begins.
+    double latency = 0;    ///< Seconds that it took to compute.
+    std::vector<std::array<double, kArmValues>> actions;
+    std::vector<std::array<float, 3>> path; ///< Of the gripper through these actions, m.
+    std::vector<float> rank;                ///< Mean active rank by layer.
+    std::vector<std::vector<float>> shares; ///< Routing by layer; empty without.
+    std::vector<std::vector<float>> kinds;  ///< [layer, kind of token, shares …]
 };
 
 /// 8-bit RGB, rows from the top, [height, width, 3].
@@ -49,7 +55,7 @@ struct CameraImage {
 };
 using CameraImagePtr = std::shared_ptr<const CameraImage>;
 
-enum class ArmMode { Hold, Expert, Jog, Replay };
+enum class ArmMode { Hold, Expert, Jog, Replay, Policy };
 
 /// One moment; immutable.
 struct ArmSnapshot {
@@ -69,7 +75,11 @@ struct ArmSnapshot {
     QString instruction; ///< Of the scene.
     bool succeeded = false;
     std::uint64_t seed = 0;
-    double loopHz = 0; ///< Effective rate of the loop over the last second.
+    std::int64_t step = 0;                    ///< Actions of the policy that were run.
+    std::int64_t timeLimit = 0;               ///< Actions that an episode gets; 0: no limit.
+    bool ended = false;                       ///< The policy's episode is over.
+    std::shared_ptr<const PolicyChunk> chunk; ///< The one that is run now; null without a policy.
+    double loopHz = 0;                        ///< Effective rate of the loop over the last second.
     std::uint64_t lateTicks = 0;
     double worstLateness = 0; ///< Seconds, since the start.
     QString error;            ///< The loop ended with this.
@@ -93,7 +103,11 @@ public:
     virtual void runExpert() = 0;
     /// Moves towards joint values; beyond the limits is clamped.
     virtual void jog(const std::array<double, kArmValues>& target) = 0;
-    /// A new scene of the same task.
+    /// Goes on with the policy's episode.
+    virtual void resume() { }
+    /// Runs one action of the policy and holds again.
+    virtual void stepOnce() { }
+    /// A new scene of the same task; with a policy the episode of this number.
     virtual void resetScene(std::uint64_t seed) = 0;
     /// Shows a recorded state at once (replay).
     virtual void show(const std::array<double, kArmValues>& state) = 0;

@@ -7,8 +7,6 @@
 #include "backend/sim/expert.h"
 #include "widgets/bridge/text.h"
 
-#include <mujoco/mujoco.h>
-
 #include <algorithm>
 #include <chrono>
 #include <deque>
@@ -41,62 +39,6 @@ struct ShowCommand {
 };
 using Command = std::variant<HoldCommand, ExpertCommand, JogCommand, ResetCommand, ShowCommand>;
 
-SceneShape::Kind kindOf(int type)
-{
-    switch (type) {
-    case mjGEOM_SPHERE:
-        return SceneShape::Kind::Sphere;
-    case mjGEOM_CAPSULE:
-        return SceneShape::Kind::Capsule;
-    case mjGEOM_CYLINDER:
-        return SceneShape::Kind::Cylinder;
-    case mjGEOM_ELLIPSOID:
-        return SceneShape::Kind::Ellipsoid;
-    case mjGEOM_PLANE:
-        return SceneShape::Kind::Plane;
-    default:
-        return SceneShape::Kind::Box;
-    }
-}
-
-/// The first six hinges are the arm's; their bodies carry everything that moves with it.
-std::vector<int> armJoints(const mjModel& model)
-{
-    std::vector<int> joints;
-    for (int j = 0; j < model.njnt && joints.size() < kArmJoints; ++j) {
-        if (model.jnt_type[j] == mjJNT_HINGE) {
-            joints.push_back(j);
-        }
-    }
-    return joints;
-}
-
-bool hangsOn(const mjModel& model, int body, int ancestor)
-{
-    for (; body > 0; body = model.body_parentid[body]) {
-        if (body == ancestor) {
-            return true;
-        }
-    }
-    return false;
-}
-
-std::vector<ShapePose> posesOf(const mjModel& model, const mjData& data, const std::vector<int>& geoms)
-{
-    (void)model;
-    std::vector<ShapePose> poses(geoms.size());
-    for (std::size_t i = 0; i < geoms.size(); ++i) {
-        const auto g = static_cast<std::size_t>(geoms[i]);
-        for (std::size_t k = 0; k < 3; ++k) {
-            poses[i].position[k] = static_cast<float>(data.geom_xpos[3 * g + k]);
-        }
-        for (std::size_t k = 0; k < 9; ++k) {
-            poses[i].rotation[k] = static_cast<float>(data.geom_xmat[9 * g + k]);
-        }
-    }
-    return poses;
-}
-
 } // namespace
 
 struct PracticeArm::Shared {
@@ -125,18 +67,9 @@ struct PracticeArm::Shared {
 class PracticeArm::Loop {
 public:
     Loop(std::unique_ptr<sim::Environment> environment, Shared& shared, int imageSize)
-        : m_environment(std::move(environment)), m_expert(*m_environment), m_shared(shared), m_imageSize(imageSize),
-          m_ghost(mj_makeData(&m_environment->model()), &mj_deleteData)
+        : m_environment(std::move(environment)), m_expert(*m_environment), m_shapes(*m_environment), m_shared(shared),
+          m_imageSize(imageSize)
     {
-        const mjModel& model = m_environment->model();
-        m_joints = armJoints(model);
-        const int root = m_joints.empty() ? -1 : model.jnt_bodyid[m_joints.front()];
-        for (int g = 0; g < model.ngeom; ++g) {
-            if (model.geom_rgba[4 * g + 3] > 0.01F) {
-                m_geoms.push_back(g);
-                m_onArm.push_back(root >= 0 && hangsOn(model, model.geom_bodyid[g], root));
-            }
-        }
         m_target = measured();
         m_from = m_target;
     }
@@ -144,7 +77,6 @@ public:
     [[nodiscard]] std::shared_ptr<const ArmScene> describe() const
     {
         const sim::SceneDescription& description = m_environment->description();
-        const mjModel& model = m_environment->model();
         auto scene = std::make_shared<ArmScene>();
         scene->title = toQString(description.task);
         for (std::size_t j = 0; j < kArmJoints; ++j) {
@@ -154,22 +86,7 @@ public:
         for (const std::string& camera : description.cameraNames) {
             scene->cameras << toQString(camera);
         }
-        for (std::size_t i = 0; i < m_geoms.size(); ++i) {
-            const int g = m_geoms[i];
-            SceneShape shape;
-            shape.kind = kindOf(model.geom_type[g]);
-            for (int k = 0; k < 3; ++k) {
-                shape.size[static_cast<std::size_t>(k)] = model.geom_size[3 * g + k];
-            }
-            for (int k = 0; k < 4; ++k) {
-                shape.rgba[static_cast<std::size_t>(k)] = model.geom_rgba[4 * g + k];
-            }
-            const char* name = mj_id2name(&model, mjOBJ_GEOM, g);
-            const char* body = mj_id2name(&model, mjOBJ_BODY, model.geom_bodyid[g]);
-            shape.name = QString::fromUtf8(name != nullptr ? name : body != nullptr ? body : "");
-            shape.arm = m_onArm[i];
-            scene->shapes.push_back(std::move(shape));
-        }
+        scene->shapes = m_shapes.shapes();
         return scene;
     }
 
@@ -311,7 +228,6 @@ private:
 
     void publish(const QString& error)
     {
-        const mjModel& model = m_environment->model();
         auto snapshot = std::make_shared<ArmSnapshot>();
         snapshot->sequence = ++m_sequence;
         snapshot->time = m_time;
@@ -322,19 +238,8 @@ private:
         std::copy(velocity.begin(), velocity.end(), snapshot->velocity.begin());
         snapshot->torque = m_environment->jointTorques();
         snapshot->gripper = m_environment->gripperPose().position;
-        snapshot->poses = posesOf(model, m_environment->data(), m_geoms);
-        snapshot->ghost = snapshot->poses;
-        std::copy_n(m_environment->data().qpos, model.nq, m_ghost->qpos);
-        for (std::size_t j = 0; j < m_joints.size(); ++j) {
-            m_ghost->qpos[model.jnt_qposadr[m_joints[j]]] = m_target[j];
-        }
-        mj_kinematics(&model, m_ghost.get());
-        const std::vector<ShapePose> commanded = posesOf(model, *m_ghost, m_geoms);
-        for (std::size_t i = 0; i < m_geoms.size(); ++i) {
-            if (m_onArm[i]) {
-                snapshot->ghost[i] = commanded[i];
-            }
-        }
+        snapshot->poses = m_shapes.poses();
+        snapshot->ghost = m_shapes.ghost(m_target, snapshot->poses);
         snapshot->images = m_images;
         snapshot->imageSequence = m_imageSequence;
         snapshot->phase = m_mode == ArmMode::Expert ? toQString(m_expert.phase()) : QString();
@@ -350,12 +255,9 @@ private:
 
     std::unique_ptr<sim::Environment> m_environment;
     sim::Expert m_expert;
+    sim::SceneShapes m_shapes;
     Shared& m_shared;
     int m_imageSize;
-    std::unique_ptr<mjData, void (*)(mjData*)> m_ghost;
-    std::vector<int> m_joints;
-    std::vector<int> m_geoms;
-    std::vector<bool> m_onArm;
     std::vector<CameraImagePtr> m_images;
     std::uint64_t m_imageSequence = 0;
     std::uint64_t m_sequence = 0;
@@ -372,13 +274,18 @@ private:
     double m_worst = 0;
 };
 
-PracticeArm::PracticeArm(const QString& task, std::uint64_t seed, int imageSize, QObject* parent)
+PracticeArm::PracticeArm(const QString& task, std::uint64_t seed, int imageSize, const QString& arm, QObject* parent)
     : ArmSource(parent), m_shared(std::make_shared<Shared>())
 {
     m_thread = std::make_unique<WorkerThread>(
         "practice-arm",
-        [this, shared = m_shared, name = task.toStdString(), seed, imageSize](const std::stop_token& stop) {
-            auto environment = sim::Environment::create(name);
+        [this, shared = m_shared, name = task.toStdString(), kind = arm.toStdString(), seed,
+         imageSize](const std::stop_token& stop) {
+            const auto environmentOf = [&]() -> Result<std::unique_ptr<sim::Environment>> {
+                RW_TRY(const sim::ArmKind chosen, sim::armFromName(kind));
+                return sim::Environment::create(name, { .arm = chosen });
+            };
+            auto environment = environmentOf();
             if (!environment) {
                 const QString reason = errorSentence(environment.error());
                 QMetaObject::invokeMethod(

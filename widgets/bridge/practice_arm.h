@@ -20,7 +20,9 @@ public:
     static constexpr int kLoopHz = 50;
 
     /// Starts at once; connected() follows when the scene is loaded. `imageSize`: pixels of a side, 0 for no cameras.
-    PracticeArm(const QString& task, std::uint64_t seed, int imageSize = 160, QObject* parent = nullptr);
+    /// `arm`: "piper" or "generic".
+    PracticeArm(const QString& task, std::uint64_t seed, int imageSize = 160,
+                const QString& arm = QStringLiteral("piper"), QObject* parent = nullptr);
     ~PracticeArm() override;
 
     [[nodiscard]] static QStringList tasks();

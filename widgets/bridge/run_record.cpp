@@ -10,24 +10,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <span>
 
 namespace rankwise::bridge {
 
 namespace {
-
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-template <class Visit> void forEachColumn(StepColumns& a, Visit&& visit)
-{
-    for (std::vector<double>* column : { &a.step, &a.time, &a.loss, &a.total, &a.lr, &a.gradNorm, &a.samplesPerSecond,
-                                         &a.loadSeconds, &a.computeSeconds }) {
-        visit(*column);
-    }
-    for (auto& [name, column] : a.aux) {
-        visit(column);
-    }
-}
 
 const LayerTable& noLayers()
 {
@@ -48,14 +35,14 @@ std::optional<RunAlarm> stuckRanks(const RunRecord& record)
     if (record.digests.size() < kWindow || (method != "lora_sp" && method != "adalora")) {
         return std::nullopt;
     }
-    const data::RunDigest& last = *record.digests.back();
+    const data::DigestColumns& last = *record.digests.back();
     for (std::size_t back = 1; back < kWindow; ++back) {
-        const data::RunDigest& earlier = *record.digests[record.digests.size() - 1 - back];
+        const data::DigestColumns& earlier = *record.digests[record.digests.size() - 1 - back];
         if (earlier.rank.size() != last.rank.size()) {
             return std::nullopt;
         }
         for (std::size_t i = 0; i < last.rank.size(); ++i) {
-            if (std::abs(last.rank[i] - earlier.rank[i]) > 1e-9) {
+            if (last.rank[i] != earlier.rank[i]) {
                 return std::nullopt;
             }
         }
@@ -72,14 +59,16 @@ std::optional<RunAlarm> deadExpert(const RunRecord& record)
     if (record.digests.size() < 2) {
         return std::nullopt;
     }
-    const data::RunDigest& last = *record.digests.back();
-    const data::RunDigest& before = *record.digests[record.digests.size() - 2];
+    const data::DigestColumns& last = *record.digests.back();
+    const data::DigestColumns& before = *record.digests[record.digests.size() - 2];
     const LayerTable& layers = record.layersOf(last);
     int dead = 0;
     QString first;
     for (std::size_t i = 0; i < last.shares.size() && i < before.shares.size(); ++i) {
-        for (std::size_t e = 0; e < last.shares[i].size() && e < before.shares[i].size(); ++e) {
-            if (last.shares[i][e] < kDead && before.shares[i][e] < kDead) {
+        const std::span<const float> now = last.shares.row(i);
+        const std::span<const float> earlier = before.shares.row(i);
+        for (std::size_t e = 0; e < now.size() && e < earlier.size(); ++e) {
+            if (now[e] < kDead && earlier[e] < kDead) {
                 if (++dead == 1 && i < layers.size()) {
                     first = QStringLiteral("%1 #%2").arg(shortLayerName(layers[i].path)).arg(e);
                 }
@@ -132,63 +121,7 @@ std::optional<RunAlarm> starvingLoader(const RunRecord& record)
 
 } // namespace
 
-void StepColumns::add(const data::RunStep& row)
-{
-    const std::size_t before = step.size();
-    step.push_back(static_cast<double>(row.step));
-    time.push_back(row.time);
-    loss.push_back(row.loss);
-    total.push_back(row.total);
-    lr.push_back(row.lr);
-    gradNorm.push_back(row.gradNorm);
-    samplesPerSecond.push_back(row.samplesPerSecond);
-    loadSeconds.push_back(row.loadSeconds);
-    computeSeconds.push_back(row.computeSeconds);
-    for (const auto& [name, value] : row.aux) {
-        std::vector<double>& column = aux[name];
-        column.resize(before, kNaN);
-        column.push_back(value);
-    }
-    for (auto& [name, column] : aux) {
-        column.resize(before + 1, kNaN);
-    }
-}
-
-void StepColumns::append(const StepColumns& more)
-{
-    const std::size_t before = size();
-    const auto join = [](std::vector<double>& to, const std::vector<double>& from) {
-        to.insert(to.end(), from.begin(), from.end());
-    };
-    join(step, more.step);
-    join(time, more.time);
-    join(loss, more.loss);
-    join(total, more.total);
-    join(lr, more.lr);
-    join(gradNorm, more.gradNorm);
-    join(samplesPerSecond, more.samplesPerSecond);
-    join(loadSeconds, more.loadSeconds);
-    join(computeSeconds, more.computeSeconds);
-    for (const auto& [name, column] : more.aux) {
-        std::vector<double>& own = aux[name];
-        own.resize(before, kNaN);
-        join(own, column);
-    }
-    for (auto& [name, column] : aux) {
-        column.resize(size(), kNaN);
-    }
-}
-
-void StepColumns::cutAbove(std::int64_t lastStep)
-{
-    std::size_t keep = step.size();
-    while (keep > 0 && step[keep - 1] > static_cast<double>(lastStep)) {
-        --keep;
-    }
-    forEachColumn(*this, [keep](std::vector<double>& column) { column.resize(std::min(keep, column.size())); });
-}
-
-const LayerTable& RunRecord::layersOf(const data::RunDigest& digest) const
+const LayerTable& RunRecord::layersOf(const data::DigestColumns& digest) const
 {
     const auto found = tables.find(digest.table);
     return found == tables.end() ? noLayers() : found->second;
@@ -225,6 +158,18 @@ std::string RunRecord::method() const
     return type != found->end() && type->is_string() ? type->get<std::string>() : std::string();
 }
 
+QString RunRecord::basePolicy() const
+{
+    const Json* value = run.get();
+    for (const char* key : { "config", "policy", "path" }) {
+        if (value == nullptr || !value->is_object() || !value->contains(key)) {
+            return {};
+        }
+        value = &(*value)[key];
+    }
+    return value->is_string() ? toQString(value->get<std::string>()) : QString();
+}
+
 std::optional<double> RunRecord::parameter(const std::string& name) const
 {
     for (auto event = events.rbegin(); event != events.rend(); ++event) {
@@ -251,6 +196,36 @@ std::vector<RunAlarm> findAlarms(const RunRecord& record)
         }
     }
     return alarms;
+}
+
+std::vector<KindRow> kindRows(const data::DigestColumns& digest)
+{
+    constexpr std::size_t kHead = 4; // layer, kind, tokens, rank
+    std::vector<KindRow> rows;
+    for (std::size_t i = 0; i < digest.kinds.size(); ++i) {
+        const std::span<const float> row = digest.kinds.row(i);
+        if (row.size() >= kHead && row[1] >= 0 && row[1] < kTokenKinds) {
+            rows.push_back(
+                { static_cast<std::size_t>(row[0]), static_cast<int>(row[1]), row[2], row[3], row.subspan(kHead) });
+        }
+    }
+    return rows;
+}
+
+QString tokenKindName(int kind)
+{
+    switch (kind) {
+    case 0:
+        return QCoreApplication::translate("TokenKinds", "image");
+    case 1:
+        return QCoreApplication::translate("TokenKinds", "language");
+    case 2:
+        return QCoreApplication::translate("TokenKinds", "state");
+    case 3:
+        return QCoreApplication::translate("TokenKinds", "action");
+    default:
+        return QCoreApplication::translate("TokenKinds", "other");
+    }
 }
 
 QString shortLayerName(const std::string& path)

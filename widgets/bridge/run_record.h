@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "backend/data/run_directory.h"
+#include "backend/data/run_rows.h"
 
 #include <QString>
 
@@ -10,25 +10,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace rankwise::bridge {
 
-/// One column a quantity, one row an optimiser step.
-struct StepColumns {
-    std::vector<double> step, time, loss, total, lr, gradNorm, samplesPerSecond, loadSeconds, computeSeconds;
-    std::map<std::string, std::vector<double>> aux; ///< By name; NaN where a step has none.
-
-    [[nodiscard]] std::size_t size() const { return step.size(); }
-    void add(const data::RunStep& row);
-    /// Appends the rows of `more`.
-    void append(const StepColumns& more);
-    /// Drops rows above `lastStep`, which must be at the end.
-    void cutAbove(std::int64_t lastStep);
-};
-
-using DigestPtr = std::shared_ptr<const data::RunDigest>;
+using data::StepColumns;
+using DigestPtr = data::DigestColumnsPtr;
 using LayerTable = std::vector<data::RunLayer>;
 
 /// Kinds of alarm. Each is raised once a run and cleared when it no longer holds.
@@ -54,7 +43,7 @@ struct RunRecord {
     std::uint64_t epoch = 0; ///< Changes when rows were dropped (resume, or another run in the same place).
 
     /// Layers of the digest's table; empty when unknown.
-    [[nodiscard]] const LayerTable& layersOf(const data::RunDigest& digest) const;
+    [[nodiscard]] const LayerTable& layersOf(const data::DigestColumns& digest) const;
     /// Layers of the newest digest, or of the only table.
     [[nodiscard]] const LayerTable& layers() const;
     /// The digest of the last step that is not after `step`; nullptr before the first. A negative step: the newest.
@@ -62,12 +51,29 @@ struct RunRecord {
     [[nodiscard]] DigestPtr firstDigest() const { return digests.empty() ? nullptr : digests.front(); }
     /// Registry name of the method, e.g. "lora_sp"; empty when unknown.
     [[nodiscard]] std::string method() const;
+    /// Folder of the policy that is fine-tuned; empty when unknown.
+    [[nodiscard]] QString basePolicy() const;
     /// The current value of a parameter that can change while training ("eta"): the last one set, else run.json's.
     [[nodiscard]] std::optional<double> parameter(const std::string& name) const;
 };
 
 /// What is wrong with the run's numbers, from rank movement, expert shares, losses and loader times.
 [[nodiscard]] std::vector<RunAlarm> findAlarms(const RunRecord& record);
+
+inline constexpr int kTokenKinds = 5; ///< Those of models::TokenKind.
+
+/// What one layer did with one kind of token.
+struct KindRow {
+    std::size_t layer = 0;
+    int kind = 0;
+    double tokens = 0;
+    double rank = 0; ///< Mean active rank.
+    std::span<const float> shares;
+};
+/// Rows of a digest by layer, then kind; they point into it. Rows that cannot be are left out.
+[[nodiscard]] std::vector<KindRow> kindRows(const data::DigestColumns& digest);
+/// "image", "language", "state", "action", "other".
+[[nodiscard]] QString tokenKindName(int kind);
 
 /// "vision 3 q_proj" of a long path: what tells layers of a model apart.
 [[nodiscard]] QString shortLayerName(const std::string& path);

@@ -19,7 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kPollBytes = 1u << 20; ///< A slice of work between two looks at the stop token.
+constexpr std::uint64_t kPollBytes = 8u << 20; ///< A slice of work between two looks at the stop token.
+constexpr std::size_t kBatchSteps = 20'000;    ///< Rows that the window takes at once within a frame.
 constexpr std::chrono::milliseconds kActiveInterval { 100 };
 constexpr std::chrono::milliseconds kIdleInterval { 700 };
 constexpr std::chrono::milliseconds kListInterval { 500 };
@@ -35,11 +36,15 @@ public:
     {
         std::vector<std::shared_ptr<RunUpdate>> updates { std::make_shared<RunUpdate>() };
         std::string problem = lookAtRun(*updates.front());
-        const auto events = m_events.poll(kPollBytes);
-        if (events) {
-            split(*events, updates);
+        auto rows = m_events.poll(kPollBytes);
+        if (rows) {
+            updates.front()->rows = std::move(rows->front());
+            for (std::size_t i = 1; i < rows->size(); ++i) {
+                updates.push_back(std::make_shared<RunUpdate>());
+                updates.back()->rows = std::move((*rows)[i]);
+            }
         } else if (problem.empty()) {
-            problem = events.error().describe();
+            problem = rows.error().describe();
         }
         RunUpdate& last = *updates.back();
         const std::uint64_t before = m_seen;
@@ -82,7 +87,7 @@ private:
         auto next = std::make_shared<const Json>(std::move(*run));
         if (m_run && *m_run != *next) {
             update.restart = true;
-            m_events = data::EventTail(m_paths.events());
+            m_events = data::RunRowTail(m_paths.events());
             m_seen = 0;
             m_snapshotCount = m_checkpointCount = 0;
         }
@@ -118,43 +123,8 @@ private:
         }
     }
 
-    /// Cuts the events at every resume, because rows before one are dropped by it.
-    static void split(const std::vector<data::RunEvent>& events, std::vector<std::shared_ptr<RunUpdate>>& updates)
-    {
-        std::size_t from = 0;
-        for (std::size_t i = 0; i <= events.size(); ++i) {
-            const bool resume = i < events.size() && events[i].kind == "start"
-                && events[i].fields.contains("resumed_from") && events[i].fields["resumed_from"].is_number_integer();
-            if (i < events.size() && !resume) {
-                continue;
-            }
-            take(
-                { events.begin() + static_cast<std::ptrdiff_t>(from), events.begin() + static_cast<std::ptrdiff_t>(i) },
-                *updates.back());
-            from = i;
-            if (resume) {
-                updates.push_back(std::make_shared<RunUpdate>());
-                updates.back()->cutAbove = events[i].fields["resumed_from"].get<std::int64_t>();
-            }
-        }
-    }
-
-    static void take(const std::vector<data::RunEvent>& events, RunUpdate& update)
-    {
-        data::RunHistory history;
-        history.add(events);
-        for (const data::RunStep& step : history.steps) {
-            update.steps.add(step);
-        }
-        for (data::RunDigest& digest : history.digests) {
-            update.digests.push_back(std::make_shared<const data::RunDigest>(std::move(digest)));
-        }
-        update.tables = std::move(history.tables);
-        update.events = std::move(history.others);
-    }
-
     data::RunPaths m_paths;
-    data::EventTail m_events;
+    data::RunRowTail m_events;
     std::uint64_t m_seen = 0;
     std::shared_ptr<const Json> m_run;
     fs::file_time_type m_runStamp {};
@@ -165,6 +135,31 @@ private:
     Clock::time_point m_lastList {};
     bool m_active = false;
 };
+
+/// Puts `next` behind the last of `updates`, into it where the order allows and a batch does not become too large.
+void queue(std::shared_ptr<RunUpdate> next, std::vector<std::shared_ptr<RunUpdate>>& updates)
+{
+    const bool apart = updates.empty() || next->restart || next->run || next->rows.cutAbove
+        || updates.back()->rows.steps.size() + next->rows.steps.size() > kBatchSteps;
+    if (apart) {
+        updates.push_back(std::move(next));
+        return;
+    }
+    RunUpdate& last = *updates.back();
+    last.rows.append(std::move(next->rows));
+    const auto newer = [](auto& own, auto& other) {
+        if (other) {
+            own = std::move(other);
+        }
+    };
+    newer(last.status, next->status);
+    newer(last.snapshots, next->snapshots);
+    newer(last.checkpoints, next->checkpoints);
+    newer(last.problem, next->problem);
+    last.skippedLines = next->skippedLines;
+    last.tornBytes = next->tornBytes;
+    last.caughtUp = last.caughtUp || next->caughtUp;
+}
 
 } // namespace
 
@@ -177,18 +172,17 @@ RunTail::RunTail(QString path, QObject* parent) : QObject(parent), m_path(std::m
         while (!stop.stop_requested()) {
             auto updates = reader.round();
             const bool caughtUp = updates.back()->caughtUp;
-            pending.insert(pending.end(), updates.begin(), updates.end());
+            for (auto& update : updates) {
+                queue(std::move(update), pending);
+            }
             // While catching up the window gets what is there twenty times a second, not every slice.
             if (caughtUp || Clock::now() - lastDelivery > kDeliverInterval) {
                 lastDelivery = Clock::now();
-                QMetaObject::invokeMethod(
-                    this,
-                    [this, ready = std::exchange(pending, {})] {
-                        for (const auto& update : ready) {
-                            apply(*update);
-                        }
-                    },
-                    Qt::QueuedConnection);
+                for (const auto& ready : pending) { // one event each: frames come in between
+                    QMetaObject::invokeMethod(
+                        this, [this, ready] { apply(*ready); }, Qt::QueuedConnection);
+                }
+                pending.clear();
             }
             if (caughtUp && !waitFor(stop, reader.active() ? kActiveInterval : kIdleInterval)) {
                 return;
@@ -220,25 +214,24 @@ QString RunTail::stateText() const
 
 void RunTail::apply(const RunUpdate& update)
 {
-    bool rows = !update.digests.empty() || update.steps.size() > 0 || !update.events.empty() || !update.tables.empty();
+    bool rows = !update.rows.empty();
     if (update.restart) {
         const std::uint64_t epoch = m_record.epoch + 1;
         m_record = {};
         m_record.epoch = epoch;
         rows = true;
     }
-    if (update.cutAbove) {
-        m_record.steps.cutAbove(*update.cutAbove);
-        std::erase_if(m_record.digests, [&](const DigestPtr& digest) { return digest->step > *update.cutAbove; });
+    if (const auto last = update.rows.cutAbove) {
+        m_record.steps.cutAbove(*last);
+        std::erase_if(m_record.digests, [&](const DigestPtr& digest) { return digest->step > *last; });
         ++m_record.epoch;
-        rows = true;
     }
-    m_record.steps.append(update.steps);
-    m_record.digests.insert(m_record.digests.end(), update.digests.begin(), update.digests.end());
-    for (const auto& [number, table] : update.tables) {
+    m_record.steps.append(update.rows.steps);
+    m_record.digests.insert(m_record.digests.end(), update.rows.digests.begin(), update.rows.digests.end());
+    for (const auto& [number, table] : update.rows.tables) {
         m_record.tables[number] = table;
     }
-    m_record.events.insert(m_record.events.end(), update.events.begin(), update.events.end());
+    m_record.events.insert(m_record.events.end(), update.rows.others.begin(), update.rows.others.end());
     m_record.skippedLines = update.skippedLines;
     m_record.tornBytes = update.tornBytes;
     if (update.run) {

@@ -20,14 +20,10 @@ namespace rankwise::bridge {
 
 /// What one round of reading found; immutable, made by the reading thread.
 struct RunUpdate {
-    std::optional<std::int64_t> cutAbove; ///< Drop steps and digests above this first (a resume).
-    bool restart = false;                 ///< Another run is in this place: drop everything first.
-    StepColumns steps;
-    std::vector<DigestPtr> digests;
-    std::map<std::int64_t, LayerTable> tables;
-    std::vector<data::RunEvent> events;
-    std::shared_ptr<const Json> run;                                        ///< Null: as before.
-    std::optional<data::RunStatus> status;                                  ///< Nothing: as before.
+    bool restart = false;                  ///< Another run is in this place: drop everything first.
+    data::RunRows rows;                    ///< New ones; after a resume earlier ones are dropped first.
+    std::shared_ptr<const Json> run;       ///< Null: as before.
+    std::optional<data::RunStatus> status; ///< Nothing: as before.
     std::optional<std::map<std::int64_t, std::filesystem::path>> snapshots; ///< Nothing: as before.
     std::optional<std::vector<data::CheckpointInfo>> checkpoints;
     std::uint64_t skippedLines = 0;

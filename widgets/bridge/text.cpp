@@ -2,6 +2,7 @@
 #include "widgets/bridge/text.h"
 
 #include <QCoreApplication>
+#include <QDir>
 #include <QRegularExpression>
 #include <QStringList>
 
@@ -110,6 +111,14 @@ QString numberText(double value)
         text[0] = QChar(0x2212);
     }
     return text;
+}
+
+QString shownPath(const QString& path)
+{
+    const QString home = QDir::homePath();
+    const bool inside = home.size() > 1 && path.startsWith(home)
+        && (path.size() == home.size() || path[home.size()] == QLatin1Char('/'));
+    return inside ? QLatin1Char('~') + path.mid(home.size()) : path;
 }
 
 QString shellWord(const QString& word)

@@ -34,6 +34,8 @@ namespace rankwise::bridge {
 [[nodiscard]] QString bytesText(double bytes);
 /// A number for people: four significant digits, no trailing zeros, exponent below 1e-4 and from 1e6 on.
 [[nodiscard]] QString numberText(double value);
+/// A path for people: "~" for their own folder.
+[[nodiscard]] QString shownPath(const QString& path);
 /// A word for a shell: quoted when needed.
 [[nodiscard]] QString shellWord(const QString& word);
 [[nodiscard]] QString shellLine(const QStringList& words);

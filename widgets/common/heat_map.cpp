@@ -22,8 +22,10 @@ void HeatMap::reset(std::vector<Row> rows, std::vector<double> columns, std::fun
     m_columns = std::move(columns);
     m_value = std::move(value);
     m_row = m_row < rowCount() ? m_row : -1;
+    std::erase_if(m_marked, [this](int row) { return row >= rowCount(); });
     m_column = m_column < columnCount() ? m_column : -1;
     m_hoverRow = m_hoverColumn = -1;
+    m_cells.clear();
     m_dirty = true;
     const auto width = static_cast<int>(m_rows.size());
     m_table.reset({ m_columnTitle, m_rowTitle, m_valueTitle }, width * columnCount(),
@@ -76,11 +78,41 @@ void HeatMap::selectRow(int row)
     }
 }
 
+void HeatMap::markRows(std::vector<int> rows)
+{
+    if (m_marked != rows) {
+        m_marked = std::move(rows);
+        Q_EMIT changed();
+    }
+}
+
 void HeatMap::selectColumn(int column)
 {
     if (m_column != column) {
         m_column = column;
         Q_EMIT changed();
+    }
+}
+
+/// Asks for the values of new columns, once.
+void HeatMap::takeCells()
+{
+    const auto rows = static_cast<std::size_t>(rowCount());
+    const std::size_t known = rows == 0 ? 0 : m_cells.size() / rows;
+    if (known == 0) {
+        m_cellLow = INFINITY;
+        m_cellHigh = -INFINITY;
+    }
+    m_cells.reserve(rows * m_columns.size());
+    for (auto c = static_cast<int>(known); c < columnCount(); ++c) {
+        for (int r = 0; r < rowCount(); ++r) {
+            const double v = m_value(r, c);
+            m_cells.push_back(static_cast<float>(v));
+            if (std::isfinite(v)) {
+                m_cellLow = std::min(m_cellLow, v);
+                m_cellHigh = std::max(m_cellHigh, v);
+            }
+        }
     }
 }
 
@@ -90,20 +122,12 @@ void HeatMap::refreshImage()
         return;
     }
     m_dirty = false;
+    takeCells();
     double low = m_low;
     double high = m_high;
     if (!(high > low)) {
-        low = INFINITY;
-        high = -INFINITY;
-        for (int c = 0; c < columnCount(); ++c) {
-            for (int r = 0; r < rowCount(); ++r) {
-                const double v = m_value(r, c);
-                if (std::isfinite(v)) {
-                    low = std::min(low, v);
-                    high = std::max(high, v);
-                }
-            }
-        }
+        low = m_cellLow;
+        high = m_cellHigh;
         if (!(low <= high)) {
             low = 0;
             high = 1;
@@ -113,20 +137,28 @@ void HeatMap::refreshImage()
     }
     m_shownLow = low;
     m_shownHigh = high;
-    // Wider than any screen is of no use: neighbouring columns are averaged.
-    constexpr int kMaxWidth = 4096;
+    // Wider than a screen is of no use: neighbouring columns are averaged, a stretch of the cells at a time.
+    constexpr int kMaxWidth = 2048;
     const int width = std::min(columnCount(), kMaxWidth);
+    const auto rows = static_cast<std::size_t>(rowCount());
     QImage image(width, rowCount(), QImage::Format_RGB32);
-    for (int r = 0; r < rowCount(); ++r) {
-        auto* line = reinterpret_cast<QRgb*>(image.scanLine(r));
-        for (int x = 0; x < width; ++x) {
-            const int from = static_cast<int>(static_cast<qint64>(x) * columnCount() / width);
-            const int to = std::max(from + 1, static_cast<int>(static_cast<qint64>(x + 1) * columnCount() / width));
-            double sum = 0;
-            for (int c = from; c < to; ++c) {
-                sum += m_value(r, c);
+    auto* const pixels = reinterpret_cast<QRgb*>(image.bits());
+    const auto stride = static_cast<std::size_t>(image.bytesPerLine()) / sizeof(QRgb);
+    std::vector<double> sums(rows);
+    for (int x = 0; x < width; ++x) {
+        const auto from = static_cast<std::size_t>(static_cast<qint64>(x) * columnCount() / width);
+        const auto to =
+            std::max(from + 1, static_cast<std::size_t>(static_cast<qint64>(x + 1) * columnCount() / width));
+        std::fill(sums.begin(), sums.end(), 0.0);
+        for (std::size_t c = from; c < to; ++c) {
+            for (std::size_t r = 0; r < rows; ++r) {
+                sums[r] += static_cast<double>(m_cells[c * rows + r]);
             }
-            line[x] = mapColor(m_map, (sum / (to - from) - low) / (high - low));
+        }
+        const double scale = 1 / static_cast<double>(to - from);
+        for (std::size_t r = 0; r < rows; ++r) {
+            pixels[r * stride + static_cast<std::size_t>(x)] =
+                mapColor(m_map, (sums[r] * scale - low) / (high - low));
         }
     }
     m_image = image;
@@ -213,6 +245,10 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
     }
     surface.text({ plot.right(), plot.bottom() + 3 }, m_columnTitle, theme.dimText, Qt::AlignRight | Qt::AlignTop, 0.9);
     paintLegend(surface, QRectF(plot.right() + 10, plot.top(), 10, plot.height()), theme);
+    for (const int row : m_marked) {
+        surface.strokeRect({ plot.left(), plot.top() + height * row, plot.width(), std::max(2.0, height) },
+                           theme.accent, 1);
+    }
     if (m_row >= 0) {
         surface.strokeRect({ plot.left(), plot.top() + height * m_row, plot.width(), std::max(2.0, height) },
                            theme.accent, 2);

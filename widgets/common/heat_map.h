@@ -27,7 +27,7 @@ public:
     };
     /// Everything new. `value(row, column)` may give NaN. `columns` are numbers along x, growing.
     void reset(std::vector<Row> rows, std::vector<double> columns, std::function<double(int row, int column)> value);
-    /// More columns at the end.
+    /// More columns at the end; the values of those before stay what they were.
     void grow(std::vector<double> columns);
     void setColorMap(ColorMap map);
     [[nodiscard]] ColorMap colorMap() const { return m_map; }
@@ -35,6 +35,9 @@ public:
     void setRange(double low, double high);
 
     void selectRow(int row);
+    /// Further rows that are selected together with it, drawn with a thinner frame.
+    void markRows(std::vector<int> rows);
+    [[nodiscard]] const std::vector<int>& markedRows() const { return m_marked; }
     void selectColumn(int column);
     [[nodiscard]] int selectedRow() const { return m_row; }
     [[nodiscard]] int selectedColumn() const { return m_column; }
@@ -62,6 +65,7 @@ Q_SIGNALS:
 private:
     [[nodiscard]] std::pair<int, int> cellAt(const QPointF& at) const; ///< row, column; -1 outside.
     void paintLegend(PlotSurface& surface, const QRectF& bar, const Theme& theme) const;
+    void takeCells();
     void refreshImage();
 
     QString m_rowTitle, m_columnTitle, m_valueTitle, m_emptyText;
@@ -71,10 +75,13 @@ private:
     ColorMap m_map = ColorMap::Viridis;
     double m_low = 0, m_high = 0;           ///< As set.
     double m_shownLow = 0, m_shownHigh = 1; ///< In force.
+    std::vector<float> m_cells; ///< Values by column, of those that were asked for already.
+    double m_cellLow = 0, m_cellHigh = 0; ///< Of the finite ones; low > high: none.
     QImage m_image;
     QImage m_legend;
     bool m_dirty = true;
     int m_row = -1, m_column = -1;
+    std::vector<int> m_marked;
     int m_hoverRow = -1, m_hoverColumn = -1;
     QRectF m_plot;
 };

@@ -67,6 +67,14 @@ void LineChart::seriesGrew()
     Q_EMIT changed();
 }
 
+void LineChart::setYLabel(const QString& label)
+{
+    if (m_yLabel != label) {
+        m_yLabel = label;
+        Q_EMIT changed();
+    }
+}
+
 void LineChart::setLogarithmic(bool on)
 {
     m_logarithmic = on;

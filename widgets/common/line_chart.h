@@ -32,6 +32,7 @@ public:
     [[nodiscard]] const std::vector<Curve>& curves() const { return m_curves; }
     /// Points were added to the curves' series.
     void seriesGrew();
+    void setYLabel(const QString& label);
     void setLogarithmic(bool on);
     [[nodiscard]] bool logarithmic() const { return m_logarithmic; }
     void setXIsInteger(bool on) { m_xIsInteger = on; }

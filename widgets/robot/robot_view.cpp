@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "widgets/robot/robot_view.h"
 
+#include "backend/base/resources.h"
 #include "widgets/bridge/practice_arm.h"
+#include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
 #include "widgets/robot/joint_bars.h"
+#include "widgets/robot/rollout_panel.h"
 #include "widgets/robot/scene_view.h"
 
 #include <QCheckBox>
@@ -12,9 +15,11 @@
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QPushButton>
+#include <QSignalBlocker>
 #include <QSpinBox>
 #include <QSplitter>
 #include <QStackedWidget>
+#include <QTabWidget>
 #include <QToolButton>
 #include <QVBoxLayout>
 
@@ -39,6 +44,8 @@ QString modeText(ArmMode mode)
         return QObject::tr("Jog");
     case ArmMode::Replay:
         return QObject::tr("Replay");
+    case ArmMode::Policy:
+        return QObject::tr("Policy");
     }
     return {};
 }
@@ -55,7 +62,8 @@ QString taskTitle(const QString& name)
 
 RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions, QWidget* parent)
     : QWidget(parent), m_stack(new QStackedWidget), m_scene(new SceneView), m_joints(new JointBars(this)),
-      m_task(new QComboBox), m_seed(new QSpinBox), m_strip(new QLabel), m_instruction(new QLabel),
+      m_rollout(new RolloutPanel(workspace)), m_workspace(workspace), m_task(new QComboBox), m_armKind(new QComboBox),
+      m_policy(new QComboBox), m_seed(new QSpinBox), m_strip(new QLabel), m_instruction(new QLabel),
       m_follow(new QCheckBox(tr("Replay episode")))
 {
     connect(&workspace, &bridge::Workspace::stateReplayed, this, [this](const QVector<double>& state) {
@@ -72,33 +80,54 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     m_task->setAccessibleName(tr("Task"));
     m_seed->setRange(0, 999'999);
     m_seed->setAccessibleName(tr("Seed of the scene"));
+    m_seed->setToolTip(tr("Seed of the scene; with a policy the number of the episode, as rankwise eval counts them"));
+    m_armKind->addItem(tr("PiPER"), QStringLiteral("piper"));
+    m_armKind->addItem(tr("Other arm"), QStringLiteral("generic"));
+    m_armKind->setAccessibleName(tr("Arm"));
+    m_policy->setAccessibleName(tr("Policy to roll out"));
+    m_policy->setToolTip(tr("Open checkpoints, adapters and runs; a run's newest checkpoint is taken"));
+    m_policy->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
+    m_policy->setMinimumContentsLength(16);
     m_instruction->setSizePolicy(QSizePolicy::Ignored, QSizePolicy::Preferred);
     auto* bar = new QHBoxLayout;
     bar->setContentsMargins(6, 4, 6, 0);
     bar->addWidget(new QLabel(tr("Task")));
     bar->addWidget(m_task);
+    bar->addWidget(m_armKind);
     bar->addWidget(new QLabel(tr("Seed")));
     bar->addWidget(m_seed);
     for (const char* id : { "robot.connect", "robot.expert", "robot.hold", "robot.scene" }) {
         bar->addWidget(actions.button(QLatin1String(id)));
     }
-    bar->addWidget(m_instruction, 1);
+    bar->addStretch(1);
+    auto* policyBar = new QHBoxLayout;
+    policyBar->setContentsMargins(6, 0, 6, 0);
+    policyBar->addWidget(new QLabel(tr("Policy")));
+    policyBar->addWidget(m_policy);
+    for (const char* id : { "robot.rollout", "robot.resume", "robot.step" }) {
+        policyBar->addWidget(actions.button(QLatin1String(id)));
+    }
+    policyBar->addWidget(m_instruction, 1);
 
     auto* empty = new QWidget;
     auto* emptyLayout = new QVBoxLayout(empty);
     auto* headline = new QLabel(tr("No arm is connected"));
     headline->setProperty("role", QStringLiteral("title"));
     headline->setAlignment(Qt::AlignCenter);
-    auto* hint =
-        new QLabel(tr("The practice arm is a simulated AgileX PiPER with two cameras. Nothing moves outside this "
-                      "machine; it can be held, jogged, and watched while the scripted expert does a task."));
+    auto* hint = new QLabel(
+        tr("The practice arm is a simulated AgileX PiPER with two cameras. Nothing moves outside this "
+           "machine; it can be held, jogged, and watched while the scripted expert or a policy does a task."));
     hint->setAlignment(Qt::AlignCenter);
     hint->setWordWrap(true);
-    auto* start = actions.button(QStringLiteral("robot.connect"), empty);
+    auto* start = new QHBoxLayout;
+    start->addStretch();
+    start->addWidget(actions.button(QStringLiteral("robot.connect"), empty));
+    start->addWidget(actions.button(QStringLiteral("robot.rollout"), empty));
+    start->addStretch();
     emptyLayout->addStretch();
     emptyLayout->addWidget(headline);
     emptyLayout->addWidget(hint);
-    emptyLayout->addWidget(start, 0, Qt::AlignCenter);
+    emptyLayout->addLayout(start);
     emptyLayout->addStretch();
 
     auto* ghost = new QCheckBox(tr("Ghost"));
@@ -123,7 +152,8 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     }
     tiles->addStretch();
     sideLayout->addLayout(tiles);
-    sideLayout->addWidget(new common::ChartView(*m_joints), 1);
+    m_rollout->pages().insertTab(0, new common::ChartView(*m_joints), tr("Joints"));
+    sideLayout->addWidget(m_rollout, 1);
     auto* splitter = new QSplitter;
     splitter->setObjectName(QStringLiteral("robot.splitter"));
     splitter->addWidget(m_scene);
@@ -137,6 +167,7 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(4);
     layout->addLayout(bar);
+    layout->addLayout(policyBar);
     layout->addWidget(m_stack, 1);
     auto* strip = new QHBoxLayout;
     strip->setContentsMargins(8, 0, 8, 2);
@@ -154,11 +185,19 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
         target[static_cast<std::size_t>(joint)] = value;
         m_arm->jog(target);
     });
-    connect(m_task, &QComboBox::activated, this, [this] {
-        if (m_arm) {
-            connectPracticeArm();
-        }
-    });
+    for (QComboBox* choice : { m_task, m_armKind }) {
+        connect(choice, &QComboBox::activated, this, [this] {
+            if (m_rolling) {
+                rollOut();
+            } else if (m_arm) {
+                connectPracticeArm();
+            }
+        });
+    }
+    connect(&workspace, &bridge::Workspace::itemAdded, this, &RobotView::fillPolicies);
+    connect(&workspace, &bridge::Workspace::itemClosed, this, &RobotView::fillPolicies);
+    fillPolicies();
+    showPages();
     m_frames.setInterval(kFrameMs);
     m_frames.setTimerType(Qt::PreciseTimer);
     connect(&m_frames, &QTimer::timeout, this, &RobotView::refresh);
@@ -168,22 +207,27 @@ RobotView::~RobotView() = default;
 
 QStringList RobotView::commandIds()
 {
-    return { QStringLiteral("robot.connect"), QStringLiteral("robot.disconnect"), QString(),
-             QStringLiteral("robot.expert"),  QStringLiteral("robot.hold"),       QStringLiteral("robot.scene") };
+    return {
+        QStringLiteral("robot.connect"), QStringLiteral("robot.disconnect"), QString(), QStringLiteral("robot.expert"),
+        QStringLiteral("robot.hold"),    QStringLiteral("robot.scene"),      QString(), QStringLiteral("robot.rollout"),
+        QStringLiteral("robot.resume"),  QStringLiteral("robot.step")
+    };
 }
 
 void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<RobotView*(bool)> view)
 {
     const QString category = tr("Robot");
     const auto add = [&](const char* id, const QString& text, const char* key, const QString& help,
-                         std::function<void(RobotView&)> run, std::function<bool()> enabled) {
+                         std::function<void(RobotView&)> run, std::function<bool()> enabled,
+                         std::function<QString()> commandLine = {}) {
         commands.add({ .id = QLatin1String(id),
                        .category = category,
                        .text = text,
                        .key = QLatin1String(key),
                        .help = help,
                        .run = [view, run = std::move(run)] { run(*view(true)); },
-                       .enabled = std::move(enabled) });
+                       .enabled = std::move(enabled),
+                       .commandLine = std::move(commandLine) });
     };
     const auto connected = [view] {
         const RobotView* robot = view(false);
@@ -198,52 +242,168 @@ void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<Rob
     add(
         "robot.expert", tr("Expert"), "Ctrl+E",
         tr("The scripted expert does the task of the scene; motion cannot be undone"),
-        [](RobotView& robot) { robot.runExpert(); }, connected);
+        [](RobotView& robot) { robot.runExpert(); },
+        [view, connected] { return connected() && !view(false)->rollingOut(); });
     add(
         "robot.hold", tr("Hold"), "Space", tr("Keeps the present position"), [](RobotView& robot) { robot.hold(); },
         connected);
     add(
         "robot.scene", tr("New scene"), "Ctrl+R", tr("Places the objects anew, with the next seed"),
         [](RobotView& robot) { robot.newScene(); }, connected);
+    const auto rolling = [view] {
+        const RobotView* robot = view(false);
+        return robot != nullptr && robot->rollingOut();
+    };
+    add(
+        "robot.rollout", tr("Roll out"), "Ctrl+Shift+R",
+        tr("The chosen policy drives the practice arm; motion cannot be undone"),
+        [](RobotView& robot) { robot.rollOut(); }, {},
+        [view] {
+            const RobotView* robot = view(false);
+            const bridge::RolloutSetup setup = robot != nullptr ? robot->chosenSetup() : bridge::RolloutSetup();
+            return setup.policy.isEmpty() ? QString() : bridge::RolloutArm::evalCommand(setup, setup.episode + 1);
+        });
+    add(
+        "robot.resume", tr("Go on"), "Ctrl+Space", tr("The policy goes on after a hold"),
+        [](RobotView& robot) { robot.resume(); }, rolling);
+    add(
+        "robot.step", tr("One action"), "Ctrl+.", tr("The policy runs one action, a tenth of a second, and holds"),
+        [](RobotView& robot) { robot.stepOnce(); }, rolling);
 }
 
 void RobotView::connectPracticeArm()
 {
+    take(std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()),
+                                       kCameraPixels, m_armKind->currentData().toString()),
+         tr("The practice arm is connected. It is a simulation."));
+}
+
+void RobotView::rollOut()
+{
+    const bridge::RolloutSetup setup = chosenSetup();
+    if (setup.policy.isEmpty()) {
+        Q_EMIT message(tr("Choose a policy first: open a checkpoint, an adapter or a run."));
+        return;
+    }
+    rollOut(setup);
+}
+
+void RobotView::rollOut(const bridge::RolloutSetup& setup)
+{
+    take(std::make_unique<bridge::RolloutArm>(setup),
+         tr("The policy has the practice arm. Space holds it; nothing outside this machine moves."));
+    m_strip->setText(tr("Loading the policy…"));
+}
+
+/// Everything of the arm before goes; `arm` shows itself when it has connected.
+void RobotView::take(std::unique_ptr<bridge::ArmSource> arm, const QString& greeting)
+{
     m_scene->setScene(nullptr);
     m_joints->setScene(nullptr);
+    m_rollout->setScene(nullptr);
     m_sequence = m_imageSequence = 0;
-    m_wasSuccess = false;
-    m_arm = std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()),
-                                          kCameraPixels);
+    m_wasSuccess = m_wasEnded = false;
+    m_ended = m_succeeded = 0;
+    m_rolling = qobject_cast<bridge::RolloutArm*>(arm.get()) != nullptr;
+    m_arm = std::move(arm);
     m_strip->setText(tr("Loading the scene…"));
-    connect(m_arm.get(), &bridge::ArmSource::connected, this, [this] {
+    connect(m_arm.get(), &bridge::ArmSource::connected, this, [this, greeting] {
         const auto scene = m_arm->scene();
         m_scene->setScene(scene);
         m_joints->setScene(scene);
+        m_rollout->setScene(scene);
         for (std::size_t i = 0; i < m_cameras.size(); ++i) {
             const auto index = static_cast<qsizetype>(i);
             m_cameraNames[i]->setText(index < scene->cameras.size() ? tr("%1 camera").arg(scene->cameras[index])
                                                                     : QString());
         }
         m_stack->setCurrentIndex(1);
+        showPages();
         m_frames.start();
-        Q_EMIT message(tr("The practice arm is connected. It is a simulation."));
+        Q_EMIT message(greeting);
         Q_EMIT armChanged();
     });
     connect(m_arm.get(), &bridge::ArmSource::failed, this, [this](const QString& reason) {
-        Q_EMIT message(tr("The practice arm cannot start: %1").arg(reason));
-        m_strip->setText(reason);
-        QTimer::singleShot(0, this, &RobotView::disconnectArm);
+        Q_EMIT message(tr("The arm cannot start: %1").arg(reason));
+        const QString words = reason;
+        QTimer::singleShot(0, this, [this, words] {
+            disconnectArm();
+            m_strip->setText(words);
+        });
     });
     Q_EMIT armChanged();
+}
+
+/// The shipped policy and what is open.
+void RobotView::fillPolicies()
+{
+    const QString chosen = m_policy->currentData().toString();
+    const QSignalBlocker blocker(m_policy);
+    m_policy->clear();
+    if (const auto nano = resourcePath("nano")) {
+        m_policy->addItem(tr("nano (shipped)"), bridge::toQString(nano->string()));
+    }
+    for (const bridge::WorkspaceItem& item : m_workspace.items()) {
+        if (item.kind == bridge::ItemKind::Run || item.kind == bridge::ItemKind::Checkpoint
+            || item.kind == bridge::ItemKind::Adapter) {
+            m_policy->addItem(tr("%1 (%2)").arg(item.title(), bridge::itemKindName(item.kind)), item.path);
+        }
+    }
+    const int again = m_policy->findData(chosen);
+    // What was opened last is what one wants to see.
+    m_policy->setCurrentIndex(again > 0 ? again : m_policy->count() - 1);
+}
+
+bridge::RolloutSetup RobotView::chosenSetup() const
+{
+    bridge::RolloutSetup setup;
+    const QString path = m_policy->currentData().toString();
+    setup.policy = path;
+    if (const bridge::RunTail* run = m_workspace.run(path)) {
+        setup.adapter = path;
+        setup.policy = run->record().basePolicy();
+    }
+    setup.task = m_task->currentData().toString();
+    setup.arm = m_armKind->currentData().toString();
+    setup.episode = m_seed->value();
+    setup.imageSize = kCameraPixels;
+    return setup;
+}
+
+/// Pages of the policy are there while one has the arm.
+void RobotView::showPages()
+{
+    for (int page = 1; page < m_rollout->pages().count(); ++page) {
+        m_rollout->pages().setTabVisible(page, m_rolling);
+    }
+    if (m_rolling) {
+        m_rollout->pages().setCurrentIndex(1);
+    }
+}
+
+void RobotView::resume()
+{
+    if (m_arm) {
+        m_arm->resume();
+    }
+}
+
+void RobotView::stepOnce()
+{
+    if (m_arm) {
+        m_arm->stepOnce();
+    }
 }
 
 void RobotView::disconnectArm()
 {
     m_frames.stop();
     m_arm.reset();
+    m_rolling = false;
     m_scene->setScene(nullptr);
     m_joints->setScene(nullptr);
+    m_rollout->setScene(nullptr);
+    showPages();
     m_stack->setCurrentIndex(0);
     m_instruction->clear();
     m_strip->clear();
@@ -270,7 +430,9 @@ void RobotView::newScene()
     if (m_arm) {
         m_seed->setValue(m_seed->value() + 1);
         m_wasSuccess = false;
-        m_arm->hold();
+        if (!m_rolling) {
+            m_arm->hold();
+        }
         m_arm->resetScene(static_cast<std::uint64_t>(m_seed->value()));
     }
 }
@@ -303,27 +465,50 @@ void RobotView::refresh()
     m_sequence = snapshot->sequence;
     m_scene->setSnapshot(snapshot);
     m_joints->setSnapshot(snapshot);
+    m_rollout->setSnapshot(snapshot);
+    if (m_rolling) {
+        m_scene->setPaths(snapshot->chunk ? snapshot->chunk->path : std::vector<std::array<float, 3>>(),
+                          m_rollout->trail());
+    }
     showCameras(*snapshot);
     m_instruction->setText(QStringLiteral("“%1”").arg(snapshot->instruction));
+    m_instruction->setToolTip(snapshot->instruction);
     QString text = tr("● %1").arg(modeText(snapshot->mode));
     if (!snapshot->phase.isEmpty()) {
         text += tr(" · %1").arg(snapshot->phase);
     }
-    text += tr(" · %1 s · loop %2 Hz, %3 late ticks, worst %4 ms · gripper %5, %6, %7 mm · practice arm, seed %8")
+    if (m_rolling) {
+        text += tr(" · episode %1, action %2 of %3").arg(snapshot->seed).arg(snapshot->step).arg(snapshot->timeLimit);
+        if (snapshot->chunk) {
+            text += tr(" · chunk %1 in %2 ms")
+                        .arg(snapshot->chunk->number + 1)
+                        .arg(snapshot->chunk->latency * 1000, 0, 'f', 0);
+        }
+        if (m_ended > 0) {
+            text += tr(" · %1 of %2 episodes done").arg(m_succeeded).arg(m_ended);
+        }
+    }
+    text += tr(" · %1 s · loop %2 Hz, %3 late ticks, worst %4 ms · gripper %5, %6, %7 mm · practice arm")
                 .arg(snapshot->time, 0, 'f', 1)
                 .arg(snapshot->loopHz, 0, 'f', 1)
                 .arg(snapshot->lateTicks)
                 .arg(snapshot->worstLateness * 1000, 0, 'f', 0)
                 .arg(snapshot->gripper[0] * 1000, 0, 'f', 0)
                 .arg(snapshot->gripper[1] * 1000, 0, 'f', 0)
-                .arg(snapshot->gripper[2] * 1000, 0, 'f', 0)
-                .arg(snapshot->seed);
+                .arg(snapshot->gripper[2] * 1000, 0, 'f', 0);
+    if (!m_rolling) {
+        text += tr(", seed %1").arg(snapshot->seed);
+    }
     if (snapshot->succeeded) {
         text += tr(" · task done ✓");
+    } else if (snapshot->ended) {
+        text += tr(" · time is up ✗");
     }
     m_strip->setText(text);
     m_strip->setToolTip(text);
-    if (snapshot->succeeded && !m_wasSuccess) {
+    if (m_rolling) {
+        tellEnd(*snapshot);
+    } else if (snapshot->succeeded && !m_wasSuccess) {
         m_wasSuccess = true;
         Q_EMIT message(tr("The task is done after %1 s.").arg(snapshot->time, 0, 'f', 1));
     }
@@ -331,6 +516,26 @@ void RobotView::refresh()
         Q_EMIT message(tr("The arm stopped by itself: %1").arg(snapshot->error));
         disconnectArm();
     }
+}
+
+/// Counts an episode of the policy once, when it ends.
+void RobotView::tellEnd(const bridge::ArmSnapshot& snapshot)
+{
+    if (snapshot.ended && !m_wasEnded) {
+        ++m_ended;
+        m_succeeded += snapshot.succeeded ? 1 : 0;
+        Q_EMIT message(snapshot.succeeded ? tr("Episode %1: the task is done after %2 s. %3 of %4 episodes done.")
+                                                .arg(snapshot.seed)
+                                                .arg(snapshot.time, 0, 'f', 1)
+                                                .arg(m_succeeded)
+                                                .arg(m_ended)
+                                          : tr("Episode %1: not done within %2 actions. %3 of %4 episodes done.")
+                                                .arg(snapshot.seed)
+                                                .arg(snapshot.timeLimit)
+                                                .arg(m_succeeded)
+                                                .arg(m_ended));
+    }
+    m_wasEnded = snapshot.ended;
 }
 
 void RobotView::showCameras(const bridge::ArmSnapshot& snapshot)

@@ -1,9 +1,10 @@
-// The Robot tab with the practice arm: 3D, cameras, joints, and what drives it.
+// The Robot tab with the practice arm: 3D, cameras, joints, and what drives it: hands, the scripted expert, a policy.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "widgets/bridge/arm_source.h"
 #include "widgets/bridge/commands.h"
+#include "widgets/bridge/rollout_arm.h"
 #include "widgets/bridge/workspace.h"
 #include "widgets/common/actions.h"
 
@@ -22,6 +23,7 @@ class QStackedWidget;
 namespace rankwise::robot_view {
 
 class JointBars;
+class RolloutPanel;
 class SceneView;
 
 class RobotView : public QWidget {
@@ -32,11 +34,26 @@ public:
     ~RobotView() override;
 
     void connectPracticeArm();
+    /// A policy takes the arm: the one that is chosen in the list.
+    void rollOut();
+    void rollOut(const bridge::RolloutSetup& setup);
     void disconnectArm();
+    /// The policy goes on, or runs one action.
+    void resume();
+    void stepOnce();
+    /// What rollOut() would roll out; an empty policy when nothing is chosen.
+    [[nodiscard]] bridge::RolloutSetup chosenSetup() const;
     void hold();
     void runExpert();
     void newScene();
     [[nodiscard]] bool connected() const { return m_arm != nullptr; }
+    [[nodiscard]] bool rollingOut() const { return m_rolling; }
+    /// Episodes of this rollout that ended, and how many of them succeeded.
+    [[nodiscard]] int episodesEnded() const { return m_ended; }
+    [[nodiscard]] int episodesSucceeded() const { return m_succeeded; }
+    [[nodiscard]] QComboBox* policyChoice() const { return m_policy; }
+    [[nodiscard]] QComboBox* taskChoice() const { return m_task; }
+    [[nodiscard]] RolloutPanel& rollout() { return *m_rollout; }
     [[nodiscard]] bridge::ArmSource* arm() const { return m_arm.get(); }
     [[nodiscard]] SceneView& scene() { return *m_scene; }
     [[nodiscard]] JointBars& joints() { return *m_joints; }
@@ -54,14 +71,22 @@ protected:
     void hideEvent(QHideEvent* event) override;
 
 private:
+    void take(std::unique_ptr<bridge::ArmSource> arm, const QString& greeting);
+    void fillPolicies();
+    void showPages();
     void refresh();
+    void tellEnd(const bridge::ArmSnapshot& snapshot);
     void showCameras(const bridge::ArmSnapshot& snapshot);
 
     std::unique_ptr<bridge::ArmSource> m_arm;
     QStackedWidget* m_stack;
     SceneView* m_scene;
     JointBars* m_joints;
+    RolloutPanel* m_rollout;
+    bridge::Workspace& m_workspace;
     QComboBox* m_task;
+    QComboBox* m_armKind;
+    QComboBox* m_policy;
     QSpinBox* m_seed;
     QLabel* m_strip;
     QLabel* m_instruction;
@@ -72,6 +97,10 @@ private:
     std::uint64_t m_sequence = 0;
     std::uint64_t m_imageSequence = 0;
     bool m_wasSuccess = false;
+    bool m_rolling = false;
+    bool m_wasEnded = false;
+    int m_ended = 0;
+    int m_succeeded = 0;
 };
 
 } // namespace rankwise::robot_view

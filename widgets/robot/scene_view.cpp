@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "widgets/robot/scene_view.h"
 
+#include "widgets/bridge/text.h"
 #include "widgets/common/imgui_view.h"
 #include "widgets/common/plot_surface.h"
 #include "widgets/common/theme.h"
@@ -11,10 +12,13 @@
 
 #include <vtkActor.h>
 #include <vtkCapsuleSource.h>
+#include <vtkCellArray.h>
 #include <vtkCubeSource.h>
 #include <vtkCylinderSource.h>
 #include <vtkMatrix4x4.h>
 #include <vtkNew.h>
+#include <vtkPoints.h>
+#include <vtkPolyData.h>
 #include <vtkPolyDataAlgorithm.h>
 #include <vtkPolyDataMapper.h>
 #include <vtkProperty.h>
@@ -136,6 +140,39 @@ struct SceneView::Actors {
     std::vector<std::unique_ptr<Solid>> measured;
     std::vector<std::unique_ptr<Solid>> ghost; ///< By shape; null for those that do not move with the arm.
 
+    /// A line through points.
+    struct Path {
+        vtkNew<vtkActor> actor;
+        vtkNew<vtkPolyData> line;
+
+        Path(double red, double green, double blue)
+        {
+            vtkNew<vtkPolyDataMapper> mapper;
+            mapper->SetInputData(line);
+            actor->SetMapper(mapper);
+            vtkProperty* property = actor->GetProperty();
+            property->SetColor(red, green, blue);
+            property->SetLineWidth(4);
+            property->LightingOff();
+            actor->VisibilityOff();
+        }
+
+        void set(const std::vector<std::array<float, 3>>& points)
+        {
+            vtkNew<vtkPoints> places;
+            vtkNew<vtkCellArray> cells;
+            cells->InsertNextCell(static_cast<int>(points.size()));
+            for (const auto& point : points) {
+                cells->InsertCellPoint(places->InsertNextPoint(point.data()));
+            }
+            line->SetPoints(places);
+            line->SetLines(cells);
+            actor->SetVisibility(points.size() > 1 ? 1 : 0);
+        }
+    };
+    Path planned { 0.95, 0.62, 0.1 };
+    Path executed { 0.25, 0.65, 0.95 };
+
     static std::unique_ptr<Solid> make(const SceneShape& shape)
     {
         auto solid = std::make_unique<Solid>();
@@ -166,12 +203,26 @@ SceneView::SceneView(std::unique_ptr<bridge::ColumnModel> table, QWidget* parent
         m_view->setToolTip(tr("Left button turns, Shift or middle button moves, wheel zooms, R resets"));
         m_view->setHome(0.28, 0.0, 0.14, 1.45, 38, 24);
         setCanvas(m_view);
+        connect(
+            m_view, &common::VtkView::glFailed, this,
+            [this] {
+                doWithoutGl();
+                showTable(true);
+            },
+            Qt::QueuedConnection);
     } else {
-        auto* words = new QLabel(tr("3D needs OpenGL 3.2. The Table button shows the positions."));
-        words->setAlignment(Qt::AlignCenter);
-        words->setWordWrap(true);
-        setCanvas(words);
+        doWithoutGl();
     }
+}
+
+void SceneView::doWithoutGl()
+{
+    m_actors = std::make_unique<Actors>(); // they hold objects of the context
+    m_view = nullptr;
+    auto* words = new QLabel(tr("3D needs OpenGL 3.2. The Table button shows the positions."));
+    words->setAlignment(Qt::AlignCenter);
+    words->setWordWrap(true);
+    setCanvas(words);
 }
 
 SceneView::~SceneView() = default;
@@ -187,7 +238,7 @@ void SceneView::setScene(std::shared_ptr<const bridge::ArmScene> scene)
                          const auto i = static_cast<std::size_t>(row);
                          switch (column) {
                          case 0:
-                             return m_scene->shapes[i].name;
+                             return bridge::toQString(m_scene->shapes[i].name);
                          case 1:
                              return kindName(m_scene->shapes[i].kind);
                          default:
@@ -219,6 +270,10 @@ void SceneView::setScene(std::shared_ptr<const bridge::ArmScene> scene)
             renderer->AddActor(m_actors->ghost.back()->actor);
         }
     }
+    m_actors->planned.set({});
+    m_actors->executed.set({});
+    renderer->AddActor(m_actors->planned.actor);
+    renderer->AddActor(m_actors->executed.actor);
     setGhostVisible(m_ghost);
 }
 
@@ -241,6 +296,16 @@ void SceneView::setSnapshot(std::shared_ptr<const bridge::ArmSnapshot> snapshot)
         }
     }
     m_view->render();
+}
+
+void SceneView::setPaths(const std::vector<std::array<float, 3>>& planned,
+                         const std::vector<std::array<float, 3>>& executed)
+{
+    if (m_view != nullptr) {
+        m_actors->planned.set(planned);
+        m_actors->executed.set(executed);
+        m_view->render();
+    }
 }
 
 void SceneView::setGhostVisible(bool on)

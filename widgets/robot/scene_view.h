@@ -6,7 +6,9 @@
 #include "widgets/bridge/column_model.h"
 #include "widgets/common/canvas_frame.h"
 
+#include <array>
 #include <memory>
+#include <vector>
 
 namespace rankwise::common {
 class VtkView;
@@ -24,6 +26,8 @@ public:
     void setScene(std::shared_ptr<const bridge::ArmScene> scene);
     void setSnapshot(std::shared_ptr<const bridge::ArmSnapshot> snapshot);
     void setGhostVisible(bool on);
+    /// Lines through points of the world: where the gripper is planned to go, and where it went. Empty: none.
+    void setPaths(const std::vector<std::array<float, 3>>& planned, const std::vector<std::array<float, 3>>& executed);
     /// nullptr without OpenGL; the table is there all the same.
     [[nodiscard]] common::VtkView* canvas() const { return m_view; }
 
@@ -32,6 +36,7 @@ protected:
 
 private:
     struct Actors;
+    void doWithoutGl();
     SceneView(std::unique_ptr<bridge::ColumnModel> table, QWidget* parent);
     std::unique_ptr<bridge::ColumnModel> m_numbers;
     common::VtkView* m_view = nullptr;

@@ -322,7 +322,8 @@ void ComposePanel::refreshCard()
                  value("steps"))
             .arg(batch)
             .arg(value("optimizer.lr"));
-    text += QStringLiteral("\n\n") + tr("Goes to %1").arg(QDir(m_settings.runsFolder()).filePath(m_name->text()));
+    text += QStringLiteral("\n\n")
+        + tr("Goes to %1").arg(bridge::shownPath(QDir(m_settings.runsFolder()).filePath(m_name->text())));
     if (!config) {
         text += QStringLiteral("\n\n⚠ %1: %2")
                     .arg(bridge::toQString(config.error().subject), bridge::toQString(config.error().message));

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 namespace rankwise::train_view {
 
@@ -28,7 +29,7 @@ enum What { Rank, Change, Energy };
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr int kMovieMs = 80;
 
-std::array<double, 5> fiveNumbers(const std::vector<double>& values, double otherwise)
+std::array<double, 5> fiveNumbers(std::span<const float> values, double otherwise)
 {
     std::array<double, 5> five {};
     for (std::size_t i = 0; i < five.size(); ++i) {
@@ -125,6 +126,22 @@ RankPanel::RankPanel(bridge::Workspace& workspace, QWidget* parent)
         }
         m_map->selectRow(row);
     });
+    connect(&workspace, &bridge::Workspace::layersSelected, this, &RankPanel::markLayers);
+}
+
+void RankPanel::markLayers()
+{
+    std::vector<int> rows;
+    const QStringList& chosen = m_workspace.selection().layers;
+    if (m_run && chosen.size() > 1) {
+        const bridge::LayerTable& layers = m_run->record().layers();
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+            if (chosen.contains(bridge::toQString(layers[i].path))) {
+                rows.push_back(static_cast<int>(i));
+            }
+        }
+    }
+    m_map->markRows(std::move(rows));
 }
 
 void RankPanel::selectLayerRow(int row)
@@ -175,10 +192,12 @@ double RankPanel::cell(int row, int column) const
     if (static_cast<std::size_t>(column) >= digests.size()) {
         return kNaN;
     }
-    const auto at = [row](const std::vector<double>& values) {
-        return static_cast<std::size_t>(row) < values.size() ? values[static_cast<std::size_t>(row)] : kNaN;
+    const auto at = [row](const std::vector<float>& values) {
+        return static_cast<std::size_t>(row) < values.size()
+            ? static_cast<double>(values[static_cast<std::size_t>(row)])
+            : kNaN;
     };
-    const data::RunDigest& digest = *digests[static_cast<std::size_t>(column)];
+    const data::DigestColumns& digest = *digests[static_cast<std::size_t>(column)];
     switch (m_what->currentData().toInt()) {
     case Energy:
         return at(digest.energy);
@@ -215,19 +234,20 @@ void RankPanel::takeNew()
             rows.push_back(
                 { bridge::shortLayerName(layer.path), bridge::toQString(layer.path), bridge::groupName(layer.group) });
         }
+        m_scanned = 0;
+        m_widest = 1;
         m_map->reset(std::move(rows), std::move(columns), [this](int row, int column) { return cell(row, column); });
     } else {
         m_map->grow(std::move(columns));
     }
     if (m_what->currentData().toInt() == Change) {
-        double widest = 1;
-        for (int c = 0; c < m_map->columnCount(); ++c) {
+        for (; m_scanned < m_map->columnCount(); ++m_scanned) {
             for (int r = 0; r < m_map->rowCount(); ++r) {
-                const double value = std::abs(cell(r, c));
-                widest = std::isfinite(value) ? std::max(widest, value) : widest;
+                const double value = std::abs(cell(r, m_scanned));
+                m_widest = std::isfinite(value) ? std::max(m_widest, value) : m_widest;
             }
         }
-        m_map->setRange(-widest, widest);
+        m_map->setRange(-m_widest, m_widest);
     } else {
         m_map->setRange(0, 0);
     }
@@ -251,6 +271,7 @@ void RankPanel::takeNew()
     }
     const QString layer = m_workspace.selection().layer;
     m_boxes->selectPath(layer);
+    markLayers();
 }
 
 void RankPanel::showStep(qint64 step)
@@ -272,13 +293,13 @@ void RankPanel::showStep(qint64 step)
 void RankPanel::showDigest(int index)
 {
     const auto& digests = m_run->record().digests;
-    const data::RunDigest& digest = *digests[static_cast<std::size_t>(index)];
+    const data::DigestColumns& digest = *digests[static_cast<std::size_t>(index)];
     m_map->selectColumn(index);
     m_stepLabel->setText(tr("step %1 of %2").arg(digest.step).arg(digests.back()->step));
     fillBoxes(digest);
 }
 
-void RankPanel::fillBoxes(const data::RunDigest& digest)
+void RankPanel::fillBoxes(const data::DigestColumns& digest)
 {
     const bridge::RunRecord& record = m_run->record();
     const bridge::LayerTable& layers = record.layersOf(digest);
@@ -295,12 +316,11 @@ void RankPanel::fillBoxes(const data::RunDigest& digest)
         box.name = bridge::shortLayerName(layers[i].path);
         box.path = bridge::toQString(layers[i].path);
         box.mean = digest.rank[i];
-        box.quantiles =
-            fiveNumbers(i < digest.quantiles.size() ? digest.quantiles[i] : std::vector<double>(), box.mean);
+        box.quantiles = fiveNumbers(digest.quantiles.row(i), box.mean);
         if (hasReference && i < first->rank.size()) {
             box.reference = first->rank[i];
             if (i < first->quantiles.size()) {
-                box.referenceQuantiles = fiveNumbers(first->quantiles[i], first->rank[i]);
+                box.referenceQuantiles = fiveNumbers(first->quantiles.row(i), first->rank[i]);
             }
         }
         top = std::max(top, static_cast<double>(layers[i].capacity));

@@ -38,9 +38,10 @@ private:
     void takeNew();
     void showStep(qint64 step);
     void showDigest(int index);
-    void fillBoxes(const data::RunDigest& digest);
+    void fillBoxes(const data::DigestColumns& digest);
     [[nodiscard]] double cell(int row, int column) const;
     void selectLayerRow(int row);
+    void markLayers();
 
     bridge::Workspace& m_workspace;
     QPointer<bridge::RunTail> m_run;
@@ -55,6 +56,8 @@ private:
     std::uint64_t m_epoch = 0;
     std::size_t m_digests = 0;
     std::int64_t m_table = -1;
+    int m_scanned = 0; ///< Columns that m_widest is of.
+    double m_widest = 1;
     bool m_followEnd = true;
 };
 

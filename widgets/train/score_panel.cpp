@@ -12,6 +12,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <span>
 
 namespace rankwise::train_view {
 
@@ -21,13 +22,20 @@ ScorePanel::ScorePanel(bridge::Workspace& workspace, QWidget* parent)
     : QWidget(parent), m_workspace(workspace), m_scores(new common::BarChart(tr("Share of the squared scores, sorted"),
                                                                              tr("direction"), tr("mean share"), this)),
       m_ranks(new common::BarChart(tr("How often each rank occurs"), tr("active rank k"), tr("tokens"), this)),
-      m_routing(new common::BarChart(tr("Routing shares"), tr("layer"), tr("share"), this)), m_layer(new QComboBox),
-      m_note(new QLabel)
+      m_routing(new common::BarChart(tr("Routing shares"), tr("layer"), tr("share"), this)),
+      m_kinds(new common::BarChart(tr("Routing by kind of token"), tr("kind of token"), tr("share"), this)),
+      m_layer(new QComboBox), m_tokens(new QComboBox), m_note(new QLabel)
 {
     const QString empty = tr("Choose a layer; snapshots of the run hold its scores");
     m_scores->setEmptyText(empty);
     m_ranks->setEmptyText(empty);
     m_routing->setEmptyText(tr("This method has no routing"));
+    m_kinds->setEmptyText(tr("This run does not tell kinds of token apart"));
+    m_tokens->addItem(tr("all tokens"), -1);
+    for (int kind = 0; kind < bridge::kTokenKinds; ++kind) {
+        m_tokens->addItem(bridge::tokenKindName(kind), kind);
+    }
+    m_tokens->setAccessibleName(tr("Tokens whose routing is shown"));
     m_layer->setAccessibleName(tr("Layer"));
     m_layer->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
     m_layer->setMinimumContentsLength(40);
@@ -36,12 +44,15 @@ ScorePanel::ScorePanel(bridge::Workspace& workspace, QWidget* parent)
     bar->addWidget(new QLabel(tr("Layer")));
     bar->addWidget(m_layer);
     bar->addWidget(m_note, 1);
+    bar->addWidget(new QLabel(tr("Routing of")));
+    bar->addWidget(m_tokens);
     auto* grid = new QGridLayout(this);
     grid->setContentsMargins(4, 4, 4, 4);
     grid->addLayout(bar, 0, 0, 1, 2);
     grid->addWidget(new common::ChartView(*m_scores), 1, 0);
     grid->addWidget(new common::ChartView(*m_ranks), 2, 0);
-    grid->addWidget(new common::ChartView(*m_routing), 1, 1, 2, 1);
+    grid->addWidget(new common::ChartView(*m_routing), 1, 1);
+    grid->addWidget(new common::ChartView(*m_kinds), 2, 1);
     grid->setColumnStretch(0, 1);
     grid->setColumnStretch(1, 1);
     grid->setRowStretch(1, 1);
@@ -49,6 +60,7 @@ ScorePanel::ScorePanel(bridge::Workspace& workspace, QWidget* parent)
 
     connect(m_layer, &QComboBox::activated, this,
             [this] { m_workspace.selectLayer(m_layer->currentData().toString()); });
+    connect(m_tokens, &QComboBox::currentIndexChanged, this, &ScorePanel::showRouting);
     connect(m_routing, &common::BarChart::picked, this, [this](int bar_) {
         if (static_cast<std::size_t>(bar_) < m_routingPaths.size()) {
             m_workspace.selectLayer(m_routingPaths[static_cast<std::size_t>(bar_)]);
@@ -144,6 +156,8 @@ void ScorePanel::load()
 void ScorePanel::showLayer()
 {
     const QString path = m_workspace.selection().layer;
+    const bridge::DigestPtr digest = m_run ? m_run->record().digestAt(m_workspace.selection().step) : nullptr;
+    showKinds(digest.get());
     {
         const QSignalBlocker blocker(m_layer);
         m_layer->setCurrentIndex(m_layer->findData(path));
@@ -191,17 +205,29 @@ void ScorePanel::showRouting()
 {
     m_routingPaths.clear();
     const bridge::DigestPtr digest = m_run ? m_run->record().digestAt(m_workspace.selection().step) : nullptr;
+    const int kind = m_tokens->currentData().toInt();
     QStringList names;
     std::vector<std::vector<double>> parts;
     std::size_t experts = 0;
+    const auto add = [&](const data::RunLayer& layer, std::span<const float> shares) {
+        if (!shares.empty()) {
+            m_routingPaths.push_back(bridge::toQString(layer.path));
+            names << bridge::shortLayerName(layer.path);
+            parts.emplace_back(shares.begin(), shares.end());
+            experts = std::max(experts, shares.size());
+        }
+    };
     if (digest) {
         const bridge::LayerTable& layers = m_run->record().layersOf(*digest);
-        for (std::size_t i = 0; i < layers.size() && i < digest->shares.size(); ++i) {
-            if (!digest->shares[i].empty()) {
-                m_routingPaths.push_back(bridge::toQString(layers[i].path));
-                names << bridge::shortLayerName(layers[i].path);
-                parts.push_back(digest->shares[i]);
-                experts = std::max(experts, digest->shares[i].size());
+        if (kind < 0) {
+            for (std::size_t i = 0; i < layers.size(); ++i) {
+                add(layers[i], digest->shares.row(i));
+            }
+        } else {
+            for (const bridge::KindRow& row : bridge::kindRows(*digest)) {
+                if (row.kind == kind && row.layer < layers.size()) {
+                    add(layers[row.layer], row.shares);
+                }
             }
         }
     }
@@ -209,9 +235,13 @@ void ScorePanel::showRouting()
     for (std::size_t e = 0; e < experts; ++e) {
         expertNames << tr("block %1").arg(e);
     }
+    m_routing->setEmptyText(kind < 0 ? tr("This method has no routing")
+                                     : tr("No layer routes %1 tokens").arg(bridge::tokenKindName(kind)));
     m_routing->setBars(names, expertNames, std::move(parts), true);
     if (digest) {
-        m_routing->setTitle(tr("Routing shares at step %1").arg(digest->step));
+        m_routing->setTitle(
+            kind < 0 ? tr("Routing shares at step %1").arg(digest->step)
+                     : tr("Routing shares of %1 tokens at step %2").arg(bridge::tokenKindName(kind)).arg(digest->step));
     }
     m_routing->setSelected(-1);
     for (std::size_t i = 0; i < m_routingPaths.size(); ++i) {
@@ -219,6 +249,31 @@ void ScorePanel::showRouting()
             m_routing->setSelected(static_cast<int>(i));
         }
     }
+    showKinds(digest.get());
+}
+
+/// The chosen layer's routing, a bar for each kind of token that it sees.
+void ScorePanel::showKinds(const data::DigestColumns* digest)
+{
+    QStringList names;
+    QStringList expertNames;
+    std::vector<std::vector<double>> parts;
+    if (digest != nullptr) {
+        const bridge::LayerTable& layers = m_run->record().layersOf(*digest);
+        for (const bridge::KindRow& row : bridge::kindRows(*digest)) {
+            if (row.layer < layers.size() && bridge::toQString(layers[row.layer].path) == m_workspace.selection().layer
+                && !row.shares.empty()) {
+                names << tr("%1, rank %2").arg(bridge::tokenKindName(row.kind), bridge::numberText(row.rank));
+                parts.emplace_back(row.shares.begin(), row.shares.end());
+            }
+        }
+        for (std::size_t e = 0; !parts.empty() && e < parts.front().size(); ++e) {
+            expertNames << tr("block %1").arg(e);
+        }
+        m_kinds->setTitle(
+            tr("By kind of token in %1").arg(bridge::shortLayerName(m_workspace.selection().layer.toStdString())));
+    }
+    m_kinds->setBars(names, expertNames, std::move(parts), true);
 }
 
 } // namespace rankwise::train_view

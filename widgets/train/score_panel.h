@@ -1,5 +1,5 @@
-// Inside one layer: how the scores' energy spreads over the bank and where it is cut, how often each rank occurs, and
-// how the routing is shared, from the snapshots of a run.
+// Inside one layer: how the scores' energy spreads over the bank and where it is cut, how often each rank occurs, from
+// the snapshots of a run; and how the routing is shared, in every layer and by the kind of token, from its digests.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -27,12 +27,16 @@ public:
     void setRun(bridge::RunTail* run);
     [[nodiscard]] common::BarChart& scores() { return *m_scores; }
     [[nodiscard]] common::BarChart& routing() { return *m_routing; }
+    [[nodiscard]] common::BarChart& kinds() { return *m_kinds; }
+    /// Kinds of token, and all of them, for the routing of every layer.
+    [[nodiscard]] QComboBox* tokenChoice() const { return m_tokens; }
 
 private:
     void load();
     void fillLayers();
     void showLayer();
     void showRouting();
+    void showKinds(const data::DigestColumns* digest);
 
     bridge::Workspace& m_workspace;
     QPointer<bridge::RunTail> m_run;
@@ -43,7 +47,9 @@ private:
     common::BarChart* m_scores;
     common::BarChart* m_ranks;
     common::BarChart* m_routing;
+    common::BarChart* m_kinds;
     QComboBox* m_layer;
+    QComboBox* m_tokens;
     QLabel* m_note;
     std::vector<QString> m_routingPaths;
 };

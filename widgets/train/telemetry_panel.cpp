@@ -6,6 +6,8 @@
 
 #include <QGridLayout>
 
+#include <span>
+
 namespace rankwise::train_view {
 
 using bridge::RunTail;
@@ -167,8 +169,10 @@ void TelemetryPanel::takeNew()
                 line.epoch = record.epoch;
             }
             const std::vector<double>* values = line.column(record.steps);
-            for (; values != nullptr && line.taken < values->size(); ++line.taken) {
-                line.series->append(record.steps.step[line.taken], (*values)[line.taken]);
+            if (values != nullptr && line.taken < values->size()) {
+                line.series->append(std::span(record.steps.step).subspan(line.taken),
+                                    std::span(*values).subspan(line.taken));
+                line.taken = values->size();
                 grew = true;
             }
         }

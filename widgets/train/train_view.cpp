@@ -116,7 +116,7 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     connect(m_compose, &ComposePanel::message, this, &TrainView::message);
     connect(m_compose, &ComposePanel::started, this, [this](const QString& run) {
         m_pages->setCurrentIndex(0);
-        Q_EMIT message(tr("Started %1. The worker goes on when this window closes.").arg(run));
+        Q_EMIT message(tr("Started %1. The worker goes on when this window closes.").arg(bridge::shownPath(run)));
     });
     connect(&workspace, &bridge::Workspace::runSelected, this, &TrainView::showRun);
     connect(&workspace, &bridge::Workspace::itemAdded, this, [this] { showRun(m_workspace.selection().run); });
