@@ -231,6 +231,12 @@ Result<void> RunWriter::digest(const data::RunDigest& digest, const std::vector<
         line += R"(,"shares":)";
         appendList(line, digest.shares, appendNumbers);
     }
+    if (std::ranges::any_of(digest.kinds, [](const auto& kinds) { return !kinds.empty(); })) {
+        line += R"(,"kinds":)";
+        appendList(line, digest.kinds, [](std::string& text, const std::vector<std::vector<double>>& kinds) {
+            appendList(text, kinds, appendNumbers);
+        });
+    }
     line += '}';
     return append(std::move(line));
 }

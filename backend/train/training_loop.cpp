@@ -45,6 +45,12 @@ data::RunDigest digestColumns(std::int64_t step, const std::vector<adapters::Lay
         digest.energy.push_back(layer.energy);
         digest.tokens.push_back(layer.tokens);
         digest.shares.push_back(layer.expertShares);
+        std::vector<std::vector<double>>& kinds = digest.kinds.emplace_back();
+        for (const adapters::KindDigest& kind : layer.kinds) {
+            std::vector<double>& row = kinds.emplace_back();
+            row = { static_cast<double>(kind.kind), static_cast<double>(kind.tokens), kind.rankMean };
+            row.insert(row.end(), kind.expertShares.begin(), kind.expertShares.end());
+        }
     }
     return digest;
 }
