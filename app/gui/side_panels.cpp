@@ -24,7 +24,7 @@ namespace {
 
 QTreeWidgetItem* addRow(QTreeWidgetItem* parent, const QString& name, const QString& value)
 {
-    auto* item = new QTreeWidgetItem(parent, { name, value });
+    auto* item = new QTreeWidgetItem(parent, { name, bridge::shownPath(value) });
     item->setToolTip(0, name);
     item->setToolTip(1, value);
     return item;
@@ -52,7 +52,8 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
     setAccessibleName(tr("Open items"));
     setContextMenuPolicy(Qt::CustomContextMenu);
     setTextElideMode(Qt::ElideMiddle);
-    const std::array titles { tr("Runs"), tr("Datasets"), tr("Checkpoints"), tr("Adapters"), tr("Other") };
+    const std::array titles { tr("Runs"), tr("Datasets"), tr("Checkpoints"), tr("Adapters"), tr("Other"),
+                              tr("Spectra") };
     for (std::size_t i = 0; i < titles.size(); ++i) {
         m_groups[i] = new QTreeWidgetItem(this, { titles[i] });
         m_groups[i]->setExpanded(true);
@@ -66,6 +67,7 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
     connect(&workspace, &bridge::Workspace::itemClosed, this, &WorkspaceTree::remove);
     connect(&workspace, &bridge::Workspace::runSelected, this, &WorkspaceTree::markCurrent);
     connect(&workspace, &bridge::Workspace::datasetSelected, this, &WorkspaceTree::markCurrent);
+    connect(&workspace, &bridge::Workspace::spectraSelected, this, &WorkspaceTree::markCurrent);
     connect(this, &QTreeWidget::itemClicked, this, [this](QTreeWidgetItem* item) {
         const QString path = item->data(0, Qt::UserRole).toString();
         if (path.isEmpty()) {
@@ -76,6 +78,8 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
             m_workspace.selectRun(path);
         } else if (kind == ItemKind::Dataset) {
             m_workspace.selectDataset(path);
+        } else {
+            m_workspace.selectSpectra(path, m_workspace.selection().spectraBeside);
         }
         Q_EMIT picked(kind);
     });
@@ -111,7 +115,8 @@ void WorkspaceTree::markCurrent()
         for (int i = 0; i < group->childCount(); ++i) {
             const QString path = group->child(i)->data(0, Qt::UserRole).toString();
             QFont font = group->child(i)->font(0);
-            font.setBold(path == m_workspace.selection().run || path == m_workspace.selection().dataset);
+            font.setBold(path == m_workspace.selection().run || path == m_workspace.selection().dataset
+                         || path == m_workspace.selection().spectra);
             group->child(i)->setFont(0, font);
         }
     }

@@ -25,7 +25,7 @@ private:
     void showMenu(const QPoint& at);
 
     bridge::Workspace& m_workspace;
-    QTreeWidgetItem* m_groups[5] {};
+    QTreeWidgetItem* m_groups[6] {};
 };
 
 /// Name and value of everything known about the selected run, layer, dataset and episode.

@@ -249,7 +249,7 @@ TEST(ExactValues, badInputIsTold)
     EXPECT_EQ(codeOf(singularValues({ .weight = w, .a = random(3, 70, 1), .b = random(80, 3, 1) })),
               Errc::ShapeMismatch);
     EXPECT_EQ(codeOf(singularValues({})), Errc::ShapeMismatch);
-    for (const double bad : { std::nan(""), INFINITY }) {
+    for (const double bad : { std::nan(""), static_cast<double>(INFINITY) }) {
         w.index_put_({ at::full({}, 3, at::kLong), at::full({}, 5, at::kLong) }, at::full({}, bad, at::kFloat));
         EXPECT_EQ(codeOf(singularValues({ .weight = w })), Errc::NotFinite);
         EXPECT_EQ(codeOf(estimateSingularValues({ .weight = w })), Errc::NotFinite);

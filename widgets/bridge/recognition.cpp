@@ -3,6 +3,7 @@
 
 #include "backend/base/json.h"
 #include "backend/data/run_directory.h"
+#include "backend/data/spectra_folder.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -76,6 +77,12 @@ Result<Recognized> folderAt(const fs::path& folder)
     std::error_code error;
     if (data::isRunDirectory(folder)) {
         return Recognized { ItemKind::Run, folder, runDetail(folder) };
+    }
+    if (data::isSpectraFolder(folder)) {
+        RW_TRY(const data::SpectraHeader header, data::readSpectraHeader(folder));
+        return Recognized { ItemKind::Spectra, folder,
+                            fmt::format("spectra of {} layers of {}", header.layers.size(),
+                                        header.adapter.empty() ? header.checkpoint : header.adapter) };
     }
     if (fs::exists(folder / "meta" / "info.json", error)) {
         return datasetAt(folder);

@@ -18,6 +18,7 @@ namespace rankwise::bridge {
 namespace {
 
 constexpr std::chrono::milliseconds kActiveInterval { 60 };
+constexpr std::chrono::milliseconds kAbsentInterval { 200 };
 constexpr std::chrono::milliseconds kIdleInterval { 600 };
 constexpr std::uint64_t kPollBytes = 1u << 20;
 
@@ -209,7 +210,8 @@ SpectraTail::SpectraTail(QString folder, QObject* parent)
             }
             const bool busy = found && found->state == data::SpectraState::Running;
             const bool wait = !found || follower.caughtUp() || found->records.empty();
-            if (wait && !waitFor(stop, busy ? kActiveInterval : kIdleInterval)) {
+            const auto pause = !busy ? kIdleInterval : (layers.empty() ? kAbsentInterval : kActiveInterval);
+            if (wait && !waitFor(stop, pause)) {
                 return;
             }
         }

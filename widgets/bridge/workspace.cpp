@@ -16,7 +16,7 @@
 namespace rankwise::bridge {
 
 namespace {
-constexpr std::array kKindNames { "run", "dataset", "checkpoint", "adapter", "other" };
+constexpr std::array kKindNames { "run", "dataset", "checkpoint", "adapter", "other", "spectra" };
 }
 
 QString itemKindName(ItemKind kind)
@@ -186,11 +186,23 @@ void Workspace::selectRun(const QString& path)
 
 void Workspace::selectLayer(const QString& layer)
 {
-    if (m_selection.layer != layer) {
-        m_selection.layer = layer;
-        Q_EMIT layerSelected(layer);
-        Q_EMIT changed();
+    selectLayers(layer.isEmpty() ? QStringList() : QStringList { layer });
+}
+
+void Workspace::selectLayers(const QStringList& layers)
+{
+    if (m_selection.layers == layers) {
+        return;
     }
+    const QString first = layers.value(0);
+    const bool moved = m_selection.layer != first;
+    m_selection.layers = layers;
+    m_selection.layer = first;
+    if (moved) {
+        Q_EMIT layerSelected(first);
+    }
+    Q_EMIT layersSelected(layers);
+    Q_EMIT changed();
 }
 
 void Workspace::selectStep(qint64 step)
@@ -198,6 +210,16 @@ void Workspace::selectStep(qint64 step)
     if (m_selection.step != step) {
         m_selection.step = step;
         Q_EMIT stepSelected(step);
+        Q_EMIT changed();
+    }
+}
+
+void Workspace::selectSpectra(const QString& subject, const QString& beside)
+{
+    if (m_selection.spectra != subject || m_selection.spectraBeside != beside) {
+        m_selection.spectra = subject;
+        m_selection.spectraBeside = beside;
+        Q_EMIT spectraSelected(subject, beside);
         Q_EMIT changed();
     }
 }
@@ -232,9 +254,12 @@ QJsonObject Workspace::save() const
     return { { QStringLiteral("items"), items },
              { QStringLiteral("run"), m_selection.run },
              { QStringLiteral("layer"), m_selection.layer },
+             { QStringLiteral("layers"), QJsonArray::fromStringList(m_selection.layers) },
              { QStringLiteral("step"), m_selection.step },
              { QStringLiteral("dataset"), m_selection.dataset },
-             { QStringLiteral("episode"), m_selection.episode } };
+             { QStringLiteral("episode"), m_selection.episode },
+             { QStringLiteral("spectra"), m_selection.spectra },
+             { QStringLiteral("spectra_beside"), m_selection.spectraBeside } };
 }
 
 void Workspace::restore(const QJsonObject& saved)
@@ -252,8 +277,19 @@ void Workspace::restore(const QJsonObject& saved)
     if (m_runs.contains(run)) {
         selectRun(run);
     }
-    selectLayer(saved.value(QStringLiteral("layer")).toString());
+    QStringList layers;
+    const QJsonArray savedLayers = saved.value(QStringLiteral("layers")).toArray();
+    for (const QJsonValue& layer : savedLayers) {
+        layers << layer.toString();
+    }
+    if (layers.isEmpty()) {
+        selectLayer(saved.value(QStringLiteral("layer")).toString());
+    } else {
+        selectLayers(layers);
+    }
     selectStep(saved.value(QStringLiteral("step")).toInteger(-1));
+    selectSpectra(saved.value(QStringLiteral("spectra")).toString(),
+                  saved.value(QStringLiteral("spectra_beside")).toString());
     const QString dataset = saved.value(QStringLiteral("dataset")).toString();
     if (std::any_of(m_items.begin(), m_items.end(), [&](const auto& i) { return i.path == dataset; })) {
         selectDataset(dataset);

@@ -7,6 +7,7 @@
 #include <QJsonObject>
 #include <QObject>
 #include <QString>
+#include <QStringList>
 #include <QVector>
 
 #include <map>
@@ -17,7 +18,7 @@ namespace rankwise::bridge {
 class RunTail;
 
 /// Kinds of things that can be opened. Names in sessions: stable.
-enum class ItemKind { Run, Dataset, Checkpoint, Adapter, Other };
+enum class ItemKind { Run, Dataset, Checkpoint, Adapter, Other, Spectra };
 [[nodiscard]] QString itemKindName(ItemKind kind);
 [[nodiscard]] ItemKind itemKindFromName(const QString& name);
 
@@ -33,10 +34,13 @@ struct WorkspaceItem {
 /// The common selection. Empty or negative: nothing of that kind.
 struct Selection {
     QString run;
-    QString layer; ///< Module path of a linear layer.
+    QString layer;      ///< Module path of the linear layer that is looked at.
+    QStringList layers; ///< All selected ones; `layer` is the first.
     qint64 step = -1;
     QString dataset;
     qint64 episode = -1;
+    QString spectra;       ///< Path of the item whose spectra are shown,
+    QString spectraBeside; ///< and of the one beside it.
 };
 
 /// The time that everything which replays an episode shows, in seconds from its start.
@@ -96,7 +100,10 @@ public:
 
     void selectRun(const QString& path);
     void selectLayer(const QString& layer);
+    /// Several at once, e.g. a brushed region. layerSelected() follows too when the first one changes.
+    void selectLayers(const QStringList& layers);
     void selectStep(qint64 step);
+    void selectSpectra(const QString& subject, const QString& beside);
     void selectDataset(const QString& path);
     void selectEpisode(qint64 episode);
     /// Tells whoever shows an arm the state of the replayed episode now: six joints (rad) and the opening (m).
@@ -112,9 +119,11 @@ Q_SIGNALS:
     void openFailed(const QString& path, const QString& reason);
     void runSelected(const QString& path);
     void layerSelected(const QString& layer);
+    void layersSelected(const QStringList& layers); ///< After every change, also of one layer.
     void stepSelected(qint64 step);
     void datasetSelected(const QString& path);
     void episodeSelected(qint64 episode);
+    void spectraSelected(const QString& subject, const QString& beside);
     void stateReplayed(const QVector<double>& state);
     void changed(); ///< Anything that a session stores.
 

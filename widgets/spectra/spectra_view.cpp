@@ -83,12 +83,7 @@ SpectraView::SpectraView(bridge::Workspace& workspace, bridge::Settings& setting
     connect(&workspace, &bridge::Workspace::itemClosed, this, &SpectraView::fillSubjects);
     connect(&workspace, &bridge::Workspace::layersSelected, this, [this](const QStringList& layers) {
         m_state.setLayers(layers);
-        const int row = m_state.set().indexOf(m_state.layer());
-        if (row >= 0 && m_table->currentIndex().row() != row) {
-            const QSignalBlocker blocker(m_table->selectionModel());
-            m_table->selectRow(row);
-            m_table->scrollTo(m_rows->index(row, 0));
-        }
+        markRows();
     });
     connect(&workspace, &bridge::Workspace::stepSelected, this, [this] {
         loadScores(m_one);
@@ -706,17 +701,39 @@ void SpectraView::refreshTable()
                       }
                       return what.quantity == Quantity::Rank ? QVariant(static_cast<qint64>(value)) : QVariant(value);
                   });
-    m_table->setColumnWidth(0, 330);
-    m_table->setColumnWidth(1, 74);
-    m_table->setColumnWidth(2, 90);
-    for (int c = 3; c < m_rows->columnCount(); ++c) {
-        m_table->setColumnWidth(c, std::max(72, m_table->fontMetrics().horizontalAdvance(headers[c]) + 16));
-    }
-    const int row = m_state.set().indexOf(m_state.layer());
-    if (row >= 0) {
-        m_table->selectRow(row);
+    if (headers.size() != m_columns) {
+        m_columns = headers.size();
+        m_table->setColumnWidth(0, 330);
+        m_table->setColumnWidth(1, 74);
+        m_table->setColumnWidth(2, 90);
+        for (int c = 3; c < m_rows->columnCount(); ++c) {
+            m_table->setColumnWidth(c, std::max(72, m_table->fontMetrics().horizontalAdvance(headers[c]) + 16));
+        }
     }
     m_refreshing = false;
+    markRows();
+}
+
+void SpectraView::markRows()
+{
+    QItemSelection rows;
+    int first = -1;
+    for (const QString& layer : m_state.layers()) {
+        const int row = m_state.set().indexOf(layer);
+        if (row >= 0) {
+            first = first < 0 ? row : first;
+            rows.select(m_rows->index(row, 0), m_rows->index(row, m_rows->columnCount() - 1));
+        }
+    }
+    const bool outer = m_refreshing;
+    m_refreshing = true; // what is marked here was selected elsewhere
+    auto* selection = m_table->selectionModel();
+    if (first >= 0) {
+        selection->setCurrentIndex(m_rows->index(first, 0), QItemSelectionModel::NoUpdate);
+        m_table->scrollTo(m_rows->index(first, 0));
+    }
+    selection->select(rows, QItemSelectionModel::ClearAndSelect);
+    m_refreshing = outer;
 }
 
 void SpectraView::select(const QStringList& layers)

@@ -95,6 +95,7 @@ private:
     void fillSteps();
     void refresh();
     void refreshTable();
+    void markRows();
     void refreshStatus();
     void select(const QStringList& layers);
     [[nodiscard]] bridge::SpectraSetPtr setOf(const Side& side) const;
@@ -125,6 +126,7 @@ private:
     SurfaceView* m_surface;
     QTableView* m_table;
     bridge::ColumnModel* m_rows;
+    qsizetype m_columns = 0; ///< That have their widths.
     bool m_refreshing = false;
 };
 
