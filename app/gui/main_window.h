@@ -35,6 +35,9 @@ class DatasetsView;
 namespace rankwise::robot_view {
 class RobotView;
 }
+namespace rankwise::spectra_view {
+class SpectraView;
+}
 namespace rankwise::train_view {
 class TrainView;
 }
@@ -58,6 +61,7 @@ public:
     [[nodiscard]] train_view::TrainView* trainView();
     [[nodiscard]] datasets_view::DatasetsView* datasetsView();
     /// nullptr while the view was not made, unless `make`.
+    [[nodiscard]] spectra_view::SpectraView* spectraView(bool make);
     [[nodiscard]] robot_view::RobotView* robotView(bool make);
     /// The view of a tab by its id ("train", "robot", …), made when first asked for; nullptr without such a tab.
     QWidget* view(const QString& id);
