@@ -113,13 +113,15 @@ check_wheels() {
     printf '%s\n' "$want" >"$stamp"
 }
 
-# build_preset NAME [FOLDER]: configures when needed, then builds.
+# build_preset NAME [FOLDER]: configures when needed (afresh when another LibTorch is wanted than before), then builds.
 build_preset() {
     local preset=$1 folder=$root/build/${2:-$1}
+    local choice="$preset LIBTORCH=${LIBTORCH:-} CMAKE_PREFIX_PATH=${CMAKE_PREFIX_PATH:-} VIRTUAL_ENV=${VIRTUAL_ENV:-}"
     export CCACHE_NOHASHDIR=1
-    if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/preset" 2>/dev/null)" != "$preset" ]; then
-        step "configure $preset" "$cmake_program" --preset "$preset"
-        printf '%s\n' "$preset" >"$folder/preset"
+    if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/choice" 2>/dev/null)" != "$choice" ]; then
+        rm -f "$folder/choice"
+        step "configure $preset" "$cmake_program" --fresh --preset "$preset"
+        printf '%s\n' "$choice" >"$folder/choice"
     fi
     step "build $preset" "$cmake_program" --build --preset "$preset" -j "$(nproc)"
 }

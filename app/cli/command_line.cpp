@@ -70,7 +70,10 @@ void declareLooking(Declaration& d)
     auto* command = d.add(d.app(), "inspect", "What a file or folder is: parts, parameters, dtypes, bytes, problems",
                           Host::Front, inspect);
     command->add_option("path", inspect->path, "Checkpoint, adapter, dataset, tokenizer, run or index")->required();
-    command->add_flag("!--no-scan", inspect->scanValues, "Do not look for NaN and infinity in the values");
+    auto* scan =
+        command->add_flag("--scan", inspect->scan,
+                          "Look for NaN and infinity in all values; by default only in checkpoints up to 64 MiB");
+    command->add_flag("--no-scan", inspect->noScan, "Do not look at values at all")->excludes(scan);
     command->add_flag("--tensors", inspect->allTensors, "List every tensor");
 
     d.add(d.app(), "doctor", "What this machine has and lacks", Host::Front, std::make_shared<DoctorOptions>());

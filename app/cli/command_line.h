@@ -31,7 +31,8 @@ enum class Host : std::uint8_t {
 
 struct InspectOptions {
     std::string path;
-    bool scanValues = true; ///< Look for NaN and infinity.
+    bool scan = false; ///< Look for NaN and infinity also in large checkpoints.
+    bool noScan = false;
     bool allTensors = false;
 };
 struct DoctorOptions { };

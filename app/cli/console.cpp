@@ -4,6 +4,8 @@
 #include "backend/base/log.h"
 #include "backend/base/worker_thread.h"
 
+#include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -12,7 +14,10 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 namespace rankwise::cli {
@@ -53,6 +58,31 @@ Result<void> configureLogging(const Invocation& invocation)
     config.file = invocation.logFile;
     return log::configure(config);
 }
+
+namespace {
+
+/// The first signal asks for a stop, a second one ends the program; returns when `ended` becomes readable.
+void waitForSignals(int arrived, int ended, std::stop_source& stop)
+{
+    int seen = 0;
+    std::array<pollfd, 2> waiting { pollfd { arrived, POLLIN, 0 }, pollfd { ended, POLLIN, 0 } };
+    while (::poll(waiting.data(), waiting.size(), -1) >= 0 || errno == EINTR) {
+        if ((waiting[1].revents & POLLIN) != 0) {
+            return;
+        }
+        signalfd_siginfo signal {};
+        if ((waiting[0].revents & POLLIN) == 0 || ::read(arrived, &signal, sizeof signal) != sizeof signal) {
+            continue;
+        }
+        if (++seen > 1) {
+            std::_Exit(static_cast<int>(ExitCode::Interrupted));
+        }
+        fmt::print(stderr, "\nstopping; what is finished is kept (once more to end at once)\n");
+        stop.request_stop();
+    }
+}
+
+} // namespace
 
 struct ConsoleJob::State {
     std::stop_source stop;
@@ -102,18 +132,14 @@ ConsoleJob::ConsoleJob(const Invocation& invocation) : m_state(std::make_unique<
     sigaddset(&set, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     m_state->signals = WorkerThread("signals", [stop = m_state->stop, set](const std::stop_token& end) mutable {
-        int seen = 0;
-        while (!end.stop_requested()) {
-            const timespec pause { 0, 100'000'000 };
-            if (sigtimedwait(&set, nullptr, &pause) > 0) {
-                if (++seen == 1) {
-                    fmt::print(stderr, "\nstopping; what is finished is kept (once more to end at once)\n");
-                    stop.request_stop();
-                } else {
-                    std::_Exit(static_cast<int>(ExitCode::Interrupted));
-                }
-            }
+        const int arrived = ::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        const int ended = ::eventfd(0, EFD_CLOEXEC);
+        {
+            const std::stop_callback wake(end, [ended] { ::eventfd_write(ended, 1); });
+            waitForSignals(arrived, ended, stop);
         }
+        ::close(arrived);
+        ::close(ended);
     });
 }
 

@@ -169,7 +169,7 @@ Result<void> addTraining(eval::Report& report, const DemoRecord& record)
 
 Result<std::uint64_t> adapterParameters(const fs::path& folder)
 {
-    RW_TRY(const data::Inspection inspection, data::inspectPath(folder, { .scanValues = false, .listTensors = false }));
+    RW_TRY(const data::Inspection inspection, data::inspectPath(folder, { .values = data::ValueScan::None, .listTensors = false }));
     return inspection.total.parameters;
 }
 

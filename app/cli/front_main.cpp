@@ -13,10 +13,13 @@ namespace {
 using namespace rankwise;
 using namespace rankwise::cli;
 
-ExitCode runHere(const Invocation& invocation)
+ExitCode runHere(const Invocation& invocation, const std::vector<std::string>& arguments)
 {
     if (const auto* inspect = std::get_if<InspectOptions>(&invocation.command)) {
-        return runInspect(invocation, *inspect);
+        // A dataset goes to rankwise-station, which has Arrow and FFmpeg; this process becomes that one.
+        return runInspect(invocation, *inspect, [&](const auto&, const auto&) -> Result<data::Inspection> {
+            return tl::unexpected(execProgram(Host::Station, arguments));
+        });
     }
     if (std::holds_alternative<HubOptions>(invocation.command)) {
         return runHub(invocation);
@@ -40,8 +43,8 @@ int main(int argc, char** argv)
         return static_cast<int>(*code);
     }
     const auto& invocation = std::get<Invocation>(parsed);
+    std::vector<std::string> arguments(argv + 1, argv + argc);
     if (invocation.host != Host::Front) {
-        std::vector<std::string> arguments(argv + 1, argv + argc);
         if (const auto* gui = std::get_if<GuiOptions>(&invocation.command)) {
             arguments = gui->arguments;
         }
@@ -51,6 +54,6 @@ int main(int argc, char** argv)
         if (const auto logging = configureLogging(invocation); !logging) {
             return printError(invocation, logging.error());
         }
-        return runHere(invocation);
+        return runHere(invocation, arguments);
     }));
 }

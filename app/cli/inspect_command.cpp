@@ -2,7 +2,6 @@
 #include "app/cli/inspect_command.h"
 
 #include "app/cli/console.h"
-#include "backend/data/inspection.h"
 #include "backend/io/hub_cache.h"
 
 #include <limits>
@@ -12,11 +11,14 @@
 
 namespace rankwise::cli {
 
-ExitCode runInspect(const Invocation& invocation, const InspectOptions& options)
+ExitCode runInspect(const Invocation& invocation, const InspectOptions& options, const data::DatasetInspector& dataset)
 {
     ConsoleJob job(invocation);
+    const auto values = options.scan ? data::ValueScan::All
+        : options.noScan             ? data::ValueScan::None
+                                     : data::ValueScan::Small;
     const auto inspection =
-        data::inspectPath(options.path, { .scanValues = options.scanValues, .listTensors = true }, job.context());
+        data::inspectPath(options.path, { .values = values, .listTensors = true }, job.context(), dataset);
     job.clearLine();
     if (!inspection) {
         return printError(invocation, inspection.error());

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,10 @@ std::vector<char*> pointers(std::vector<std::string>& words)
 void execNow(const fs::path& program, const std::vector<std::string>& arguments)
 {
     ::setenv("OMP_WAIT_POLICY", "PASSIVE", 0);
+    // A mask outlives exec; the program sets its own.
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
     std::vector<std::string> words { program.string() };
     words.insert(words.end(), arguments.begin(), arguments.end());
     ::execv(program.c_str(), pointers(words).data());

@@ -1,6 +1,7 @@
 // rankwise-station: datasets and simulation. Private; started by rankwise. Links no LibTorch.
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/console.h"
+#include "app/cli/inspect_command.h"
 #include "backend/data/dataset_commands.h"
 #include "backend/io/video_encoder.h"
 #include "backend/sim/record.h"
@@ -123,10 +124,13 @@ ExitCode run(const Invocation& invocation)
     if (std::holds_alternative<ProbeOptions>(invocation.command)) {
         return runProbe();
     }
-    ConsoleJob job(invocation);
     if (const auto logging = configureLogging(invocation); !logging) {
         return printError(invocation, logging.error());
     }
+    if (const auto* inspect = std::get_if<InspectOptions>(&invocation.command)) {
+        return runInspect(invocation, *inspect, data::inspectDataset);
+    }
+    ConsoleJob job(invocation);
     if (const auto* dataset = std::get_if<DatasetOptions>(&invocation.command)) {
         return runDataset(invocation, *dataset, job.context());
     }

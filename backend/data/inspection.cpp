@@ -3,7 +3,6 @@
 #include "backend/data/inspection.h"
 
 #include "backend/base/file.h"
-#include "backend/data/dataset_check.h"
 #include "backend/data/run_directory.h"
 #include "backend/io/adapter_config.h"
 #include "backend/io/checkpoint.h"
@@ -56,7 +55,8 @@ Result<void> addTensors(Inspection& inspection, const io::Checkpoint& checkpoint
                         const JobContext& job)
 {
     std::map<std::string, io::NonFiniteCount> bad;
-    if (options.scanValues) {
+    if (options.values == ValueScan::All
+        || (options.values == ValueScan::Small && checkpoint.byteCount() <= kSmallCheckpointBytes)) {
         RW_TRY(bad, io::scanNonFinite(checkpoint, job));
         inspection.valuesScanned = true;
     }
@@ -369,38 +369,6 @@ Result<Inspection> inspectTokenizer(const fs::path& path)
     return inspection;
 }
 
-Result<Inspection> inspectDataset(const fs::path& root, const JobContext& job)
-{
-    RW_TRY(const DatasetReport report, checkDataset(root, Verify::Tables, job));
-    if (report.error) {
-        return tl::unexpected(*report.error);
-    }
-    Inspection inspection;
-    inspection.kind = InspectionKind::Dataset;
-    inspection.problems = report.problems;
-    inspection.total.bytes = report.bytes;
-    addPart(inspection, "info", root / "meta" / "info.json");
-    OrderedJson summary = OrderedJson::object();
-    if (report.info) {
-        const DatasetInfo& info = *report.info;
-        summary["version"] = std::string(datasetVersionName(info.version));
-        summary["fps"] = info.fps;
-        summary["robot_type"] = info.robotType;
-        summary["tasks"] = info.totalTasks;
-        OrderedJson features = OrderedJson::object();
-        for (const Feature& feature : info.features) {
-            features[feature.key] = { { "dtype", std::string(featureTypeName(feature.type)) },
-                                      { "shape", feature.shape } };
-        }
-        summary["features"] = std::move(features);
-    }
-    summary["episodes"] = report.episodes;
-    summary["frames"] = report.frames;
-    summary["seconds"] = report.seconds;
-    inspection.summary = summary.dump();
-    return inspection;
-}
-
 Result<Inspection> inspectRun(const fs::path& root)
 {
     Inspection inspection;
@@ -475,13 +443,14 @@ fs::path findEventFile(const fs::path& folder)
     return newest;
 }
 
-Result<Inspection> inspectFolder(const fs::path& folder, const InspectionOptions& options, const JobContext& job)
+Result<Inspection> inspectFolder(const fs::path& folder, const InspectionOptions& options, const JobContext& job,
+                                 const DatasetInspector& dataset)
 {
     if (isFile(folder / "adapter_config.json")) {
         return inspectAdapter(folder, options, job);
     }
     if (isFile(folder / "meta" / "info.json")) {
-        return inspectDataset(folder, job);
+        return dataset(folder, job);
     }
     if (isFile(folder / "run.json")) {
         return inspectRun(folder);
@@ -490,7 +459,7 @@ Result<Inspection> inspectFolder(const fs::path& folder, const InspectionOptions
         return inspectPolicy(folder, options, job);
     }
     if (isFolder(folder / "pretrained_model")) {
-        return inspectFolder(folder / "pretrained_model", options, job);
+        return inspectFolder(folder / "pretrained_model", options, job, dataset);
     }
     if (!io::findWeights(folder).empty()) {
         return inspectTensors(io::findWeights(folder), options, job);
@@ -513,7 +482,8 @@ Result<Inspection> inspectFolder(const fs::path& folder, const InspectionOptions
 }
 
 /// A JSON file by its top-level keys.
-Result<Inspection> inspectJsonFile(const fs::path& file, const InspectionOptions& options, const JobContext& job)
+Result<Inspection> inspectJsonFile(const fs::path& file, const InspectionOptions& options, const JobContext& job,
+                                   const DatasetInspector& dataset)
 {
     if (file.filename() == "tokenizer.json") {
         return inspectTokenizer(file);
@@ -534,7 +504,7 @@ Result<Inspection> inspectJsonFile(const fs::path& file, const InspectionOptions
         return inspectTokenizer(file);
     }
     if (has("codebase_version") && file.parent_path().filename() == "meta") {
-        return inspectDataset(file.parent_path().parent_path(), job);
+        return dataset(file.parent_path().parent_path(), job);
     }
     if (file.filename() == "run.json") {
         return inspectRun(file.parent_path());
@@ -545,14 +515,15 @@ Result<Inspection> inspectJsonFile(const fs::path& file, const InspectionOptions
     return fail(Errc::Unsupported, "is JSON, but no configuration, index or tokenizer that is known", file.string());
 }
 
-Result<Inspection> inspectFile(const fs::path& file, const InspectionOptions& options, const JobContext& job)
+Result<Inspection> inspectFile(const fs::path& file, const InspectionOptions& options, const JobContext& job,
+                               const DatasetInspector& dataset)
 {
     const std::string name = file.filename().string();
     if (name.find("tfevents") != std::string::npos) {
         return inspectEvents(file);
     }
     if (file.extension() == ".json") {
-        return inspectJsonFile(file, options, job);
+        return inspectJsonFile(file, options, job, dataset);
     }
     if (file.extension() == ".model") {
         return inspectTokenizer(file);
@@ -669,7 +640,8 @@ std::map<std::string, std::string> moduleGroups(const std::vector<std::string>& 
     return result;
 }
 
-Result<Inspection> inspectPath(const fs::path& path, const InspectionOptions& options, const JobContext& job)
+Result<Inspection> inspectPath(const fs::path& path, const InspectionOptions& options, const JobContext& job,
+                               const DatasetInspector& dataset)
 {
     if (job.stopped()) {
         return fail(Errc::Cancelled, "stopped before reading", path.string());
@@ -678,7 +650,8 @@ Result<Inspection> inspectPath(const fs::path& path, const InspectionOptions& op
     if (!fs::exists(path, error)) {
         return fail(Errc::FileNotFound, "there is no such file or folder", path.string());
     }
-    auto inspection = isFolder(path) ? inspectFolder(path, options, job) : inspectFile(path, options, job);
+    auto inspection =
+        isFolder(path) ? inspectFolder(path, options, job, dataset) : inspectFile(path, options, job, dataset);
     if (inspection) {
         inspection->path = path;
     }
@@ -780,6 +753,8 @@ std::string inspectionText(const Inspection& inspection, std::size_t maxTensors)
             text += fmt::format("... and {} more\n", inspection.tensors.size() - maxTensors);
         }
     }
+    const bool unread = inspection.total.tensors > 0 && !inspection.valuesScanned;
+    text += unread ? "\nvalues were not looked at; --scan looks for NaN and infinity in all of them\n" : "";
     text += inspection.problems.empty() ? "\nno problems found\n" : "\nproblems:\n";
     for (const Warning& problem : inspection.problems) {
         text += fmt::format("  - {}{}{}\n", problem.subject, problem.subject.empty() ? "" : ": ", problem.message);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -31,8 +32,16 @@ enum class InspectionKind : std::uint8_t {
 };
 [[nodiscard]] std::string_view inspectionKindName(InspectionKind kind);
 
+/// Whether to look for NaN and infinity in every tensor, which reads all bytes.
+enum class ValueScan : std::uint8_t {
+    None,
+    Small, ///< Checkpoints of at most kSmallCheckpointBytes: no time that anyone notices.
+    All,
+};
+inline constexpr std::uint64_t kSmallCheckpointBytes = 64 << 20;
+
 struct InspectionOptions {
-    bool scanValues = true;  ///< Look for NaN and infinity in every tensor: reads all bytes.
+    ValueScan values = ValueScan::Small;
     bool listTensors = true; ///< Fill Inspection::tensors.
 };
 
@@ -73,12 +82,20 @@ struct Inspection {
     std::vector<Warning> problems;
 };
 
+/// Looks at the dataset with this root. A program that leaves inspectDataset() out links neither Arrow nor FFmpeg.
+using DatasetInspector = std::function<Result<Inspection>(const std::filesystem::path& root, const JobContext& job)>;
+
 /// Decides what `path` is, reads it with every check of its reader, and collects the numbers.
 ///
 /// Errors: those of the readers; PickleRefused; Unsupported (nothing that is known), FileNotFound, Cancelled.
 /// Thread: any. Memory: headers and configurations; tensors stay mapped.
 [[nodiscard]] Result<Inspection> inspectPath(const std::filesystem::path& path, const InspectionOptions& options = {},
                                              const JobContext& job = {});
+/// The same with `dataset` for what turns out to be a dataset.
+[[nodiscard]] Result<Inspection> inspectPath(const std::filesystem::path& path, const InspectionOptions& options,
+                                             const JobContext& job, const DatasetInspector& dataset);
+/// A LeRobotDataset: its counters, features, and everything that the tables show to be wrong.
+[[nodiscard]] Result<Inspection> inspectDataset(const std::filesystem::path& root, const JobContext& job = {});
 
 [[nodiscard]] OrderedJson inspectionJson(const Inspection& inspection);
 /// Tables for a terminal; `maxTensors` rows of the tensor list (0: none).

@@ -125,6 +125,10 @@ void compareTensors(CertifyReport& report, std::string name, const at::Tensor& o
         report.rows.push_back(failedRow(std::move(name), "another shape"));
         return;
     }
+    if (oursIn.is_floating_point() != theirsIn.is_floating_point()) {
+        report.rows.push_back(failedRow(std::move(name), "another kind of number"));
+        return;
+    }
     at::Tensor ours = oursIn.detach().to(at::kCPU, at::kDouble);
     at::Tensor theirs = theirsIn.detach().to(at::kCPU, at::kDouble);
     CertifyRow row { .name = std::move(name) };
@@ -164,7 +168,8 @@ Result<CertifyReport> certifyCase(const std::filesystem::path& folder, const Cer
                                   const JobContext& job)
 {
     const bool single = folder.extension() == ".json";
-    const bool table = !single && !std::filesystem::exists(folder / "case.json") && std::filesystem::exists(folder / "table.json");
+    const bool table =
+        !single && !std::filesystem::exists(folder / "case.json") && std::filesystem::exists(folder / "table.json");
     const std::filesystem::path file = single ? folder : folder / (table ? "table.json" : "case.json");
     RW_TRY(const Json description, readJsonFile(file));
     if (!description.is_object()) {

@@ -5,6 +5,8 @@
 
 #include "backend/base/log.h"
 
+#include <algorithm>
+
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
@@ -35,6 +37,16 @@ struct ProcessorCase {
     {
         for (const auto& [name, value] : values) {
             compare(prefix + name, value);
+        }
+    }
+
+    /// Recorded outputs that nothing was compared with fail.
+    void failMissing()
+    {
+        for (const auto& [name, theirs] : outputs) {
+            if (std::ranges::find(report.rows, name, &CertifyRow::name) == report.rows.end()) {
+                compareTensors(report, name, {}, theirs, 0);
+            }
         }
     }
 
@@ -113,6 +125,7 @@ Result<CertifyReport> certifyCheckpoint(const std::filesystem::path& folder, con
     data.compare("actions_normalised", actions);
     RW_TRY(const at::Tensor robot, processor.postprocess(actions, processed.referenceState));
     data.compare("actions", robot);
+    data.failMissing();
     return std::move(data.report);
 }
 
@@ -140,6 +153,7 @@ Result<CertifyReport> certifyPipeline(const std::filesystem::path& folder, const
         RW_TRY(const Transition one, processor.preprocess(firstSample(raw)));
         data.compareAll("unbatched.", one.observation);
     }
+    data.failMissing();
     if (const auto texts = caseJson.find("task_after_pipeline"); texts != caseJson.end() && texts->is_array()) {
         compareText(data.report, "task",
                     Json(processed.tasks) == *texts ? "" : "another text: " + Json(processed.tasks).dump());

@@ -457,16 +457,20 @@ at::Tensor gatedProduct(const at::Tensor& gateInput, const at::Tensor& upInput, 
     return out;
 }
 
-at::Tensor geluTanh(const at::Tensor& input)
+at::Tensor geluTanh(at::Tensor x)
 {
-    if (!direct(input) || (recording(input) && input.scalar_type() != at::kFloat)) {
-        return at::gelu(input, "tanh");
+    if (!direct(x) || (recording(x) && x.scalar_type() != at::kFloat)) {
+        return at::gelu(x, "tanh");
     }
-    const at::Tensor x = input.contiguous();
+    if (!x.is_contiguous()) {
+        x = x.contiguous();
+    }
     if (recording(x)) {
         return GeluFunction::apply(x);
     }
-    at::Tensor out = at::empty_like(x);
+    // Large activations are not worth fresh memory: its pages cost more than the arithmetic.
+    const bool ours = x.use_count() == 1 && !x.is_view() && x.storage().use_count() == 1;
+    at::Tensor out = ours ? x : at::empty_like(x);
     if (x.scalar_type() == at::kFloat) {
         loops::geluF32(x.const_data_ptr<float>(), out.mutable_data_ptr<float>(), x.numel());
     } else {

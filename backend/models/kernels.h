@@ -37,8 +37,8 @@ enum class Activation : std::uint8_t { Silu, GeluTanh };
 /// act(gate) · up, elementwise; both may be slices of one product.
 [[nodiscard]] at::Tensor gatedProduct(const at::Tensor& gate, const at::Tensor& up, Activation activation);
 
-/// Tanh-GELU, elementwise.
-[[nodiscard]] at::Tensor geluTanh(const at::Tensor& x);
+/// Tanh-GELU, elementwise. Without a graph an `x` that nobody else holds is overwritten.
+[[nodiscard]] at::Tensor geluTanh(at::Tensor x);
 
 /// Attention in which query heads g·n .. g·n+n-1 share key/value head g.
 ///

@@ -48,6 +48,10 @@ public:
     [[nodiscard]] bool trains() const;
 };
 
+/// x Wᵀ + b; `x` [..., in] is cast to the weight's dtype first, `bias` may be undefined. Without a graph, on the CPU,
+/// by whatever is fastest there: the loops of row_products.h, else oneDNN.
+[[nodiscard]] at::Tensor linearProduct(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
 /// Linear layers of the same input (q, k, v; gate, up), in this order, computed as one product where that is exact
 /// and needs no extra memory: no adapter hooked, no gradient of a weight wanted, and the weights still lying one
 /// behind the other as pack() put them.

@@ -3,6 +3,7 @@
 
 #include "backend/base/result.h"
 #include "backend/models/kernels.h"
+#include "backend/models/tiled_attention.h"
 
 #include <algorithm>
 #include <cmath>
@@ -11,9 +12,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bucketize.h>
 #include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 
 namespace rankwise::models {
@@ -21,13 +23,46 @@ namespace rankwise::models {
 namespace {
 
 /// Patches up to this many go through groupedAttention(), which is faster while the score matrix stays in the cache;
-/// more of them through LibTorch's tiled kernel.
+/// more of them through the loops of tiled_attention.h or LibTorch's tiled kernel.
 constexpr std::int64_t kTiledAttention = 256;
 
 /// y + x in y's dtype, in place without a graph (see the same function of the decoder).
 at::Tensor addResidual(at::Tensor y, const at::Tensor& x, const Linear& from)
 {
     return !at::GradMode::is_enabled() && !from.adapter ? y.add_(x) : y + x;
+}
+
+/// The loops for attention in tiles, where processor and tensors fit them; an undefined tensor otherwise.
+at::Tensor tiledAttention(const std::vector<at::Tensor>& rows, std::int64_t heads)
+{
+    const at::Tensor& q = rows[0];
+    const std::int64_t headDim = q.size(2) / heads;
+    const bool bf16 = q.scalar_type() == at::kBFloat16;
+    const auto element = bf16 ? loops::Element::Bf16 : loops::Element::F32;
+    const bool graph = at::GradMode::is_enabled()
+        && std::ranges::any_of(rows, [](const at::Tensor& tensor) { return tensor.requires_grad(); });
+    const bool alike = std::ranges::all_of(rows, [&](const at::Tensor& tensor) {
+        return tensor.scalar_type() == q.scalar_type() && tensor.strides() == q.strides() && tensor.stride(2) == 1;
+    });
+    if (graph || !alike || !q.device().is_cpu() || !(bf16 || q.scalar_type() == at::kFloat)
+        || !loops::hasTiledAttention(element, headDim)) {
+        return {};
+    }
+    at::Tensor out = at::empty(q.sizes(), q.options());
+    const loops::TiledAttention task { .element = element,
+                                       .q = q.const_data_ptr(),
+                                       .k = rows[1].const_data_ptr(),
+                                       .v = rows[2].const_data_ptr(),
+                                       .out = out.mutable_data_ptr(),
+                                       .images = q.size(0),
+                                       .tokens = q.size(1),
+                                       .heads = heads,
+                                       .headDim = headDim,
+                                       .tokenStride = q.stride(1),
+                                       .imageStride = q.stride(0) };
+    at::parallel_for(0, task.images * heads, 1,
+                     [&](std::int64_t begin, std::int64_t end) { loops::tiledAttention(task, begin, end); });
+    return out; // [N, S, W]
 }
 
 at::Tensor attention(const VisionTower::Block& block, const at::Tensor& h, std::int64_t heads)
@@ -37,6 +72,9 @@ at::Tensor attention(const VisionTower::Block& block, const at::Tensor& h, std::
     if (h.size(1) <= kTiledAttention) {
         return groupedAttention(splitHeads(rows[0], headDim), splitHeads(rows[1], headDim),
                                 splitHeads(rows[2], headDim), {});
+    }
+    if (const at::Tensor out = tiledAttention(rows, heads); out.defined()) {
+        return out;
     }
     const auto split = [&](const at::Tensor& x) {
         return x.view({ x.size(0), x.size(1), heads, headDim }).transpose(1, 2);
@@ -63,7 +101,7 @@ at::Tensor VisionTower::forward(const at::Tensor& images, const at::Tensor& posi
     const at::Tensor patches = cut.reshape({ -1, channels, rows, patch, cols, patch })
                                    .permute({ 0, 2, 4, 1, 3, 5 })
                                    .reshape({ images.size(0), rows * cols, channels * patch * patch }); // [N, S, c·p·p]
-    at::Tensor x = at::linear(patches, patchWeight.flatten(1), patchBias) + at::embedding(positions, positionIds);
+    at::Tensor x = linearProduct(patches, patchWeight.flatten(1), patchBias) + at::embedding(positions, positionIds);
     for (const Block& block : blocks) {
         x = addResidual(block.out.forward(attention(block, block.norm1(x), heads)), x, block.out);
         x = addResidual(block.fc2.forward(geluTanh(block.fc1.forward(block.norm2(x)))), x, block.fc2);

@@ -208,7 +208,7 @@ void TestInspection::totals()
     QVERIFY(text.find("9 parameters in 2 tensors") != std::string::npos);
     QVERIFY(text.find("1 NaN and 1 infinite") != std::string::npos);
 
-    const auto fast = inspectPath(path, { .scanValues = false, .listTensors = false });
+    const auto fast = inspectPath(path, { .values = ValueScan::None, .listTensors = false });
     QVERIFY(fast && fast->problems.empty() && fast->tensors.empty() && !fast->valuesScanned);
     QCOMPARE(fast->total.parameters, std::uint64_t { 9 });
 }

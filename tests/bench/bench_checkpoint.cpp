@@ -1,0 +1,85 @@
+// Measures opening and loading a checkpoint file: the first table, and every tensor in memory.
+//
+//   bench_checkpoint table FILE   wall and memory until names, shapes and dtypes are known
+//   bench_checkpoint load FILE    the same until every page of every tensor was read
+//
+// run_checkpoint_bench.sh runs the peer beside it. SPDX-License-Identifier: Apache-2.0
+#include "backend/base/file.h"
+#include "backend/io/checkpoint.h"
+#include "backend/tensor/tensor_file.h"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <fmt/core.h>
+#include <sys/resource.h>
+
+#include <ATen/core/Tensor.h>
+
+namespace {
+
+using namespace rankwise;
+
+template <class T> T must(Result<T> result)
+{
+    if (!result) {
+        fmt::print(stderr, "{}\n", result.error().describe());
+        std::exit(1);
+    }
+    return std::move(*result);
+}
+
+double cpuSeconds()
+{
+    rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+/// Peak resident memory of this process, MB.
+double peakMb()
+{
+    rusage usage {};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_maxrss) * 1024e-6;
+}
+
+std::int64_t readTable(const std::string& file)
+{
+    const io::Checkpoint checkpoint = must(io::Checkpoint::open(file));
+    return static_cast<std::int64_t>(checkpoint.names().size());
+}
+
+std::int64_t readAll(const std::string& file)
+{
+    std::int64_t sum = 0;
+    for (const auto& [name, tensor] : must(tensor::loadTensors(file))) {
+        const at::Tensor bytes = tensor.flatten().view(at::kByte);
+        sum += bytes.slice(0, 0, bytes.size(0), 4096).sum().item<std::int64_t>();
+    }
+    return sum;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    if (arguments.size() != 2 || (arguments[0] != "table" && arguments[0] != "load")) {
+        fmt::print(stderr, "usage: see the first lines of bench_checkpoint.cpp\n");
+        return 2;
+    }
+    const double memory = peakMb();
+    const double cpu = cpuSeconds();
+    const auto start = std::chrono::steady_clock::now();
+    const std::int64_t result = arguments[0] == "table" ? readTable(arguments[1]) : readAll(arguments[1]);
+    const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fmt::print("{{\"wall_s\": {:.4f}, \"cpu_s\": {:.4f}, \"more_mb\": {:.1f}, \"peak_mb\": {:.1f}, \"result\": {}}}\n",
+               wall, cpuSeconds() - cpu, peakMb() - memory, peakMb(), result);
+    return 0;
+}
