@@ -83,6 +83,7 @@ void RankChart::refresh()
             m_panels.push_back({ .group = group });
         }
         m_panels.back().layers.push_back(i);
+        m_panels.back().lastDepth = std::max(m_panels.back().lastDepth, set.layers[i].depth);
     }
     m_otherIndex.assign(set.layers.size(), -1);
     if (m_state.other() != nullptr) {
@@ -157,6 +158,9 @@ double RankChart::xOf(const Panel& panel, std::size_t layer) const
     if (info.depth >= 0) {
         return static_cast<double>(info.depth);
     }
+    if (panel.lastDepth >= 0) { // heads stand behind the stack
+        return static_cast<double>(panel.lastDepth + 1);
+    }
     const auto place = std::ranges::find(panel.layers, layer);
     return static_cast<double>(place - panel.layers.begin());
 }
@@ -182,7 +186,7 @@ void RankChart::layOut(PlotSurface& surface, const QRectF& area)
     for (const double v : m_y.ticks(5)) {
         labels = std::max(labels, surface.textSize(numberText(v), 0.9).width());
     }
-    const QRectF plots = area.adjusted(labels + 12, 2 * line + 8, -10, -line - 6);
+    const QRectF plots = area.adjusted(labels + 12, 2 * line + 8, -10, -2 * line - 6);
     double weight = 0;
     for (Panel& panel : m_panels) {
         panel.firstX = INFINITY;
@@ -266,28 +270,26 @@ void RankChart::paintPanel(PlotSurface& surface, const Panel& panel, const Theme
     surface.text({ plot.center().x(), plot.top() - 3 }, surface.elided(name, plot.width() + 10, 0.9), theme.text,
                  Qt::AlignHCenter | Qt::AlignBottom, 0.9);
     const common::Axis x { .low = panel.firstX, .high = panel.lastX, .from = plot.left(), .to = plot.right() };
-    const bool depths = m_state.set().layers[panel.layers.front()].depth >= 0;
-    const double widest = surface.textSize(QStringLiteral("000"), 0.9).width();
-    if (depths) {
-        const QString words = tr("depth");
-        const double end =
-            plot.width() > 8 * widest ? plot.right() - surface.textSize(words, 0.9).width() - 6 : plot.right();
-        for (const double v : x.ticks(std::max(2, static_cast<int>(plot.width() / (1.5 * widest))))) {
-            const double p = x.pixel(v);
-            if (std::abs(v - std::round(v)) < 1e-6 && p + widest / 3 < end) {
-                surface.text({ p, plot.bottom() + 3 }, numberText(v), theme.dimText, Qt::AlignHCenter | Qt::AlignTop,
-                             0.9);
-            }
-        }
-        if (end < plot.right()) {
-            surface.text({ plot.right(), plot.bottom() + 3 }, words, theme.dimText, Qt::AlignRight | Qt::AlignTop, 0.9);
-        }
-    } else {
-        surface.text(
-            { plot.center().x(), plot.bottom() + 3 },
-            surface.elided(tr("%n layers", nullptr, static_cast<int>(panel.layers.size())), plot.width() + 10, 0.9),
-            theme.dimText, Qt::AlignHCenter | Qt::AlignTop, 0.9);
+    const double below = plot.bottom() + 3;
+    if (panel.lastDepth < 0) {
+        const int count = static_cast<int>(panel.layers.size());
+        surface.text({ plot.center().x(), below },
+                     surface.elided(tr("%n layers", nullptr, count), plot.width() + 10, 0.9), theme.dimText,
+                     Qt::AlignHCenter | Qt::AlignTop, 0.9);
+        return;
     }
+    const double widest = surface.textSize(QStringLiteral("000"), 0.9).width();
+    const int most = std::max(2, static_cast<int>(plot.width() / (1.5 * widest)));
+    for (const double v : x.ticks(most)) {
+        if (std::abs(v - std::round(v)) < 1e-6 && v <= static_cast<double>(panel.lastDepth) + 0.1) {
+            surface.text({ x.pixel(v), below }, numberText(v), theme.dimText, Qt::AlignHCenter | Qt::AlignTop, 0.9);
+        }
+    }
+    if (panel.lastX > static_cast<double>(panel.lastDepth) + 1) {
+        surface.text({ std::min(x.pixel(static_cast<double>(panel.lastDepth + 1)), plot.right() - widest / 2), below },
+                     tr("head"), theme.dimText, Qt::AlignHCenter | Qt::AlignTop, 0.9);
+    }
+    surface.text({ plot.center().x(), below + line }, tr("depth"), theme.dimText, Qt::AlignHCenter | Qt::AlignTop, 0.9);
 }
 
 void RankChart::paintMark(PlotSurface& surface, const Mark& mark, const Theme& theme) const
@@ -296,9 +298,9 @@ void RankChart::paintMark(PlotSurface& surface, const Mark& mark, const Theme& t
     const bool selected = m_state.isSelected(layer.path);
     QColor color = theme.seriesColor(colorOf(mark.curve));
     if (!m_state.layers().isEmpty() && !selected) {
-        color.setAlphaF(0.55F);
+        color.setAlphaF(0.7F);
     }
-    drawShape(surface, mark.at, mark.curve, mark.other ? 4.6 : 3.2, color, mark.other || mark.estimate, 1.4);
+    drawShape(surface, mark.at, mark.curve, mark.other ? 4.8 : 3.5, color, mark.other || mark.estimate, 1.4);
     if (selected && !mark.other) {
         surface.strokeRect({ mark.at.x() - 7, mark.at.y() - 7, 14, 14 }, theme.accent, 2);
     }

@@ -45,6 +45,7 @@ private:
     struct Panel {
         std::int64_t group = 0;
         std::vector<std::size_t> layers; ///< Of the first subject.
+        std::int64_t lastDepth = -1;     ///< -1: the layers stand outside of stacks.
         QRectF plot;
         double firstX = 0, lastX = 1;
     };

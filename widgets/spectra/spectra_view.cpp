@@ -706,8 +706,10 @@ void SpectraView::refreshTable()
         m_table->setColumnWidth(0, 330);
         m_table->setColumnWidth(1, 74);
         m_table->setColumnWidth(2, 90);
+        QFont bold = m_table->horizontalHeader()->font();
+        bold.setBold(true);
         for (int c = 3; c < m_rows->columnCount(); ++c) {
-            m_table->setColumnWidth(c, std::max(72, m_table->fontMetrics().horizontalAdvance(headers[c]) + 16));
+            m_table->setColumnWidth(c, std::max(72, QFontMetrics(bold).horizontalAdvance(headers[c]) + 22));
         }
     }
     m_refreshing = false;

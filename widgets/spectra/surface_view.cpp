@@ -365,8 +365,8 @@ void SurfaceView::build()
                          f * kHeight, theme.dimText, fontSize, true));
     }
     renderer->AddActor(Scene::label(QStringLiteral("i / n"), right + 0.24, kDepth / 2, 0, theme.dimText, fontSize));
-    renderer->AddActor(
-        Scene::label(QStringLiteral("σ / σ_1"), -0.02, 0, kHeight * 1.14, theme.dimText, fontSize, true));
+    // VTK's own font has no Greek letters.
+    renderer->AddActor(Scene::label(tr("share of the largest"), -0.02, 0, kHeight * 1.14, theme.dimText, fontSize));
     vtkNew<vtkPolyDataMapper> mapper;
     mapper->SetInputData(m_scene->selection);
     mapper->SetResolveCoincidentTopologyToPolygonOffset();
@@ -388,7 +388,7 @@ void SurfaceView::goHome(int subjects)
     if (subjects == 0) {
         m_view->setHome(0, 0, 0, 3.4, -60, 25);
     } else {
-        m_view->setHome(right / 2, kDepth / 2, kHeight * 0.32, subjects == 2 ? 6.1 : 3.9, -62, 28);
+        m_view->setHome(right / 2, kDepth / 2, kHeight * 0.32, subjects == 2 ? 5.4 : 3.3, -62, 28);
     }
 }
 
