@@ -15,6 +15,7 @@
 #include "widgets/common/theme.h"
 #include "widgets/datasets/datasets_view.h"
 #include "widgets/robot/robot_view.h"
+#include "widgets/spectra/spectra_view.h"
 #include "widgets/train/train_view.h"
 
 #include <QApplication>
@@ -98,6 +99,16 @@ MainWindow::MainWindow(const Options& options)
         if (!m_workspace.selection().dataset.isEmpty()) {
             const bridge::EpisodeModel& episodes = datasetsView()->episodes();
             for (int row = 0; row < episodes.rowCount(); ++row) {
+        if (spectra_view::SpectraView* spectra = spectraView(false)) {
+            for (const data::SpectraLayer& layer : spectra->state().set().layers) {
+                const QString path = bridge::toQString(layer.path);
+                const bool known =
+                    std::any_of(entries.cbegin(), entries.cend(), [&](const auto& entry) { return entry.text == path; });
+                if (!known) {
+                    entries.push_back({ path, tr("Layer"), {}, {}, [this, path] { m_workspace.selectLayer(path); } });
+                }
+            }
+        }
                 const qint64 number = episodes.index(row, bridge::EpisodeModel::Number).data().toLongLong();
                 const QString task = episodes.index(row, bridge::EpisodeModel::Task).data().toString();
                 entries.push_back({ tr("%1: %2").arg(number).arg(task), tr("Episode"), {}, {}, [this, number] {
@@ -215,6 +226,16 @@ void MainWindow::addTabs()
                          .run = [this, id = tab.id] { showView(id); } });
     }
     connect(m_tabs, &QTabWidget::currentChanged, this, [this](int index) {
+spectra_view::SpectraView* MainWindow::spectraView(bool make)
+{
+    for (const Tab& tab : m_tabList) {
+        if (tab.id == QLatin1String("spectra") && (make || tab.view != nullptr)) {
+            return qobject_cast<spectra_view::SpectraView*>(view(tab.id));
+        }
+    }
+    return nullptr;
+}
+
         if (index >= 0) {
             view(m_tabList[static_cast<std::size_t>(index)].id);
         }
@@ -240,6 +261,12 @@ QWidget* MainWindow::view(const QString& id)
 }
 
 QStringList MainWindow::viewIds() const
+    m_tabList.push_back({ QStringLiteral("spectra"), tr("Spectra"), QStringLiteral("Ctrl+4"), [this]() -> QWidget* {
+                             auto* view =
+                                 new spectra_view::SpectraView(m_workspace, m_settings, m_commands, *m_actions);
+                             connect(view, &spectra_view::SpectraView::message, this, &MainWindow::say);
+                             return view;
+                         } });
 {
     QStringList ids;
     for (const Tab& tab : m_tabList) {
@@ -322,6 +349,9 @@ void MainWindow::addCommands()
     add("file.save_session", file, tr("Save session"), "Ctrl+S", tr("Sessions are saved by themselves as well"),
         [this] {
             saveSession();
+        } else if (kind == bridge::ItemKind::Checkpoint || kind == bridge::ItemKind::Adapter
+                   || kind == bridge::ItemKind::Spectra) {
+            showView(QStringLiteral("spectra"));
             say(tr("Saved session “%1”").arg(m_session.name()));
         });
     add("file.quit", file, tr("Quit"), "Ctrl+Q", tr("Training goes on; everything comes back with the session"),
@@ -423,6 +453,13 @@ void MainWindow::addMenus()
 }
 
 void MainWindow::addStatusBar()
+    spectra_view::SpectraView::addCommands(m_commands, m_workspace, m_settings,
+                                           [this](bool show) -> spectra_view::SpectraView* {
+                                               if (show) {
+                                                   showView(QStringLiteral("spectra"));
+                                               }
+                                               return spectraView(show);
+                                           });
 {
     m_jobsBadge = new QLabel(tr("no jobs"));
     connect(m_jobs, &bridge::JobsModel::activeCountChanged, this,
@@ -450,6 +487,7 @@ void MainWindow::fillSessions(QMenu* menu)
 {
     menu->clear();
     QAction* current = menu->addAction(tr("%1 (this window)").arg(m_session.name()));
+    menu(tr("S&pectra"), spectra_view::SpectraView::commandIds());
     current->setEnabled(false);
     menu->addSeparator();
     for (const QString& name : m_session.names()) {

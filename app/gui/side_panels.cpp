@@ -195,6 +195,18 @@ void Inspector::refill()
         addRun(*tail);
     }
     for (const bridge::WorkspaceItem& item : m_workspace.items()) {
+        if (item.path == m_workspace.selection().spectra && item.kind != ItemKind::Run) {
+            auto* group = new QTreeWidgetItem(this, { tr("Spectra of"), item.title() });
+            addRow(group, tr("path"), item.path);
+            addRow(group, tr("contents"), item.detail);
+            const QStringList& layers = m_workspace.selection().layers;
+            if (!layers.isEmpty()) {
+                addRow(group, tr("layer"), layers.first());
+            }
+            if (layers.size() > 1) {
+                addRow(group, tr("selected layers"), QString::number(layers.size()));
+            }
+        }
         if (item.path == m_workspace.selection().dataset) {
             auto* group = new QTreeWidgetItem(this, { tr("Dataset"), item.title() });
             addRow(group, tr("path"), item.path);
