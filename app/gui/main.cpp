@@ -20,6 +20,10 @@ namespace {
 
 using namespace rankwise;
 
+constexpr int kPollMs = 50;
+constexpr int kActionsMs =
+    1000; ///< Before pictures are taken: what the actions began shows itself as not settled then.
+
 /// Milliseconds since this process was started, from the kernel's clock; -1 when it does not tell.
 double millisecondsSinceExec()
 {
@@ -47,12 +51,21 @@ int run(common::WatchedApplication& app, const gui::Options& options)
         });
     }
     window.show();
-    for (const QString& action : options.actions) {
-        QTimer::singleShot(0, &window, [&window, action] {
+    // Actions may need what is being opened.
+    QTimer opened;
+    QObject::connect(&opened, &QTimer::timeout, &window, [&window, &opened, &options] {
+        if (!window.settled()) {
+            return;
+        }
+        opened.stop();
+        for (const QString& action : options.actions) {
             if (!window.commands().trigger(action)) {
                 window.say(QStringLiteral("“%1” is not possible at present.").arg(action));
             }
-        });
+        }
+    });
+    if (!options.actions.isEmpty()) {
+        opened.start(kPollMs);
     }
     if (!options.screenshots.isEmpty()) {
         auto* shots = new gui::Screenshots(window, options.screenshots, options.themes, &window);
@@ -63,7 +76,7 @@ int run(common::WatchedApplication& app, const gui::Options& options)
             }
             QCoreApplication::exit(failure.isEmpty() ? 0 : 1);
         });
-        QTimer::singleShot(0, shots, &gui::Screenshots::start);
+        QTimer::singleShot(options.actions.isEmpty() ? 0 : kActionsMs, shots, &gui::Screenshots::start);
     }
     const int code = app.exec();
     const auto& report = app.report();

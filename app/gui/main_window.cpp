@@ -37,6 +37,9 @@
 #include <QUrl>
 #include <QVBoxLayout>
 
+#include <algorithm>
+#include <utility>
+
 namespace rankwise::gui {
 
 namespace {
@@ -96,9 +99,6 @@ MainWindow::MainWindow(const Options& options)
                 entries.push_back({ path, tr("Layer"), {}, {}, [this, path] { m_workspace.selectLayer(path); } });
             }
         }
-        if (!m_workspace.selection().dataset.isEmpty()) {
-            const bridge::EpisodeModel& episodes = datasetsView()->episodes();
-            for (int row = 0; row < episodes.rowCount(); ++row) {
         if (spectra_view::SpectraView* spectra = spectraView(false)) {
             for (const data::SpectraLayer& layer : spectra->state().set().layers) {
                 const QString path = bridge::toQString(layer.path);
@@ -109,6 +109,9 @@ MainWindow::MainWindow(const Options& options)
                 }
             }
         }
+        if (!m_workspace.selection().dataset.isEmpty()) {
+            const bridge::EpisodeModel& episodes = datasetsView()->episodes();
+            for (int row = 0; row < episodes.rowCount(); ++row) {
                 const qint64 number = episodes.index(row, bridge::EpisodeModel::Number).data().toLongLong();
                 const QString task = episodes.index(row, bridge::EpisodeModel::Task).data().toString();
                 entries.push_back({ tr("%1: %2").arg(number).arg(task), tr("Episode"), {}, {}, [this, number] {
@@ -129,7 +132,7 @@ MainWindow::MainWindow(const Options& options)
     });
     connect(&m_workspace, &bridge::Workspace::itemAdded, this, [this](const bridge::WorkspaceItem& item) {
         m_settings.addRecent(bridge::itemKindName(item.kind), item.path);
-        say(tr("Opened %1").arg(item.path));
+        say(tr("Opened %1").arg(bridge::shownPath(item.path)));
     });
     connect(m_jobs, &bridge::JobsModel::controlFailed, this, &MainWindow::say);
     m_autosave.setSingleShot(true);
@@ -144,12 +147,49 @@ MainWindow::MainWindow(const Options& options)
         restoreSession();
     }
     for (const QString& path : options.follow) {
-        m_workspace.addItem({ bridge::ItemKind::Run, QFileInfo(path).absoluteFilePath(), tr("followed") });
+        followRun(QFileInfo(path).absoluteFilePath());
+    }
+    if (!options.follow.isEmpty()) {
+        m_workspace.selectRun(QFileInfo(options.follow.front()).absoluteFilePath());
         showView(QStringLiteral("train"));
+        trainView()->pages().setCurrentIndex(0);
     }
     for (const QString& path : options.open) {
         m_workspace.openPath(path);
     }
+}
+
+bool MainWindow::settled()
+{
+    constexpr double kArmSeconds = 2.5; ///< Until there is something to see.
+    if (m_workspace.jobs().runningJobs() > 0) {
+        return false;
+    }
+    for (const bridge::RunTail* run : m_workspace.runs()) {
+        if (!run->caughtUp()) {
+            return false;
+        }
+    }
+    const robot_view::RobotView* robot = robotView(false);
+    if (robot == nullptr || robot->arm() == nullptr) {
+        return true;
+    }
+    const auto moment = robot->arm()->latest();
+    return moment != nullptr && (moment->time > kArmSeconds || moment->ended);
+}
+
+/// A followed run shows itself when it begins, unless another one is being watched that trains.
+void MainWindow::followRun(const QString& path)
+{
+    m_workspace.addItem({ bridge::ItemKind::Run, path, tr("followed") });
+    const bridge::RunTail* tail = m_workspace.run(path);
+    connect(tail, &bridge::RunTail::statusChanged, this, [this, tail, wasActive = false]() mutable {
+        const bool begins = tail->active() && !std::exchange(wasActive, tail->active());
+        const bridge::RunTail* current = m_workspace.currentRun();
+        if (begins && tail != current && (current == nullptr || !current->active())) {
+            m_workspace.selectRun(tail->path());
+        }
+    });
 }
 
 MainWindow::~MainWindow()
@@ -186,6 +226,16 @@ robot_view::RobotView* MainWindow::robotView(bool make)
     return nullptr;
 }
 
+spectra_view::SpectraView* MainWindow::spectraView(bool make)
+{
+    for (const Tab& tab : m_tabList) {
+        if (tab.id == QLatin1String("spectra") && (make || tab.view != nullptr)) {
+            return qobject_cast<spectra_view::SpectraView*>(view(tab.id));
+        }
+    }
+    return nullptr;
+}
+
 datasets_view::DatasetsView* MainWindow::datasetsView()
 {
     return qobject_cast<datasets_view::DatasetsView*>(view(QStringLiteral("datasets")));
@@ -211,6 +261,12 @@ void MainWindow::addTabs()
                              connect(view, &train_view::TrainView::message, this, &MainWindow::say);
                              return view;
                          } });
+    m_tabList.push_back({ QStringLiteral("spectra"), tr("Spectra"), QStringLiteral("Ctrl+4"), [this]() -> QWidget* {
+                             auto* view =
+                                 new spectra_view::SpectraView(m_workspace, m_settings, m_commands, *m_actions);
+                             connect(view, &spectra_view::SpectraView::message, this, &MainWindow::say);
+                             return view;
+                         } });
     m_tabs->setDocumentMode(true);
     m_tabs->setAccessibleName(tr("Workspaces"));
     for (Tab& tab : m_tabList) {
@@ -226,16 +282,6 @@ void MainWindow::addTabs()
                          .run = [this, id = tab.id] { showView(id); } });
     }
     connect(m_tabs, &QTabWidget::currentChanged, this, [this](int index) {
-spectra_view::SpectraView* MainWindow::spectraView(bool make)
-{
-    for (const Tab& tab : m_tabList) {
-        if (tab.id == QLatin1String("spectra") && (make || tab.view != nullptr)) {
-            return qobject_cast<spectra_view::SpectraView*>(view(tab.id));
-        }
-    }
-    return nullptr;
-}
-
         if (index >= 0) {
             view(m_tabList[static_cast<std::size_t>(index)].id);
         }
@@ -261,12 +307,6 @@ QWidget* MainWindow::view(const QString& id)
 }
 
 QStringList MainWindow::viewIds() const
-    m_tabList.push_back({ QStringLiteral("spectra"), tr("Spectra"), QStringLiteral("Ctrl+4"), [this]() -> QWidget* {
-                             auto* view =
-                                 new spectra_view::SpectraView(m_workspace, m_settings, m_commands, *m_actions);
-                             connect(view, &spectra_view::SpectraView::message, this, &MainWindow::say);
-                             return view;
-                         } });
 {
     QStringList ids;
     for (const Tab& tab : m_tabList) {
@@ -309,6 +349,9 @@ void MainWindow::addDocks()
             showView(QStringLiteral("train"));
         } else if (kind == bridge::ItemKind::Dataset) {
             showView(QStringLiteral("datasets"));
+        } else if (kind == bridge::ItemKind::Checkpoint || kind == bridge::ItemKind::Adapter
+                   || kind == bridge::ItemKind::Spectra) {
+            showView(QStringLiteral("spectra"));
         }
     });
     auto* workspace = add(QStringLiteral("workspace"), tr("Workspace"), tree, Qt::LeftDockWidgetArea);
@@ -349,9 +392,6 @@ void MainWindow::addCommands()
     add("file.save_session", file, tr("Save session"), "Ctrl+S", tr("Sessions are saved by themselves as well"),
         [this] {
             saveSession();
-        } else if (kind == bridge::ItemKind::Checkpoint || kind == bridge::ItemKind::Adapter
-                   || kind == bridge::ItemKind::Spectra) {
-            showView(QStringLiteral("spectra"));
             say(tr("Saved session “%1”").arg(m_session.name()));
         });
     add("file.quit", file, tr("Quit"), "Ctrl+Q", tr("Training goes on; everything comes back with the session"),
@@ -413,6 +453,13 @@ void MainWindow::addCommands()
         }
         return robotView(show);
     });
+    spectra_view::SpectraView::addCommands(m_commands, m_workspace, m_settings,
+                                           [this](bool show) -> spectra_view::SpectraView* {
+                                               if (show) {
+                                                   showView(QStringLiteral("spectra"));
+                                               }
+                                               return spectraView(show);
+                                           });
     connect(m_undo, &QUndoStack::canUndoChanged, &m_commands, &bridge::CommandRegistry::refresh);
 }
 
@@ -440,6 +487,7 @@ void MainWindow::addMenus()
     menu(tr("&View"), viewIdsList);
     menu(tr("&Train"), train_view::TrainView::commandIds());
     menu(tr("&Datasets"), datasets_view::DatasetsView::commandIds());
+    menu(tr("S&pectra"), spectra_view::SpectraView::commandIds());
     menu(tr("&Robot"), robot_view::RobotView::commandIds());
     menu(tr("&Settings"),
          { id("theme.system"), id("theme.dark"), id("theme.light"), id("theme.contrast"), id(""),
@@ -453,13 +501,6 @@ void MainWindow::addMenus()
 }
 
 void MainWindow::addStatusBar()
-    spectra_view::SpectraView::addCommands(m_commands, m_workspace, m_settings,
-                                           [this](bool show) -> spectra_view::SpectraView* {
-                                               if (show) {
-                                                   showView(QStringLiteral("spectra"));
-                                               }
-                                               return spectraView(show);
-                                           });
 {
     m_jobsBadge = new QLabel(tr("no jobs"));
     connect(m_jobs, &bridge::JobsModel::activeCountChanged, this,
@@ -487,7 +528,6 @@ void MainWindow::fillSessions(QMenu* menu)
 {
     menu->clear();
     QAction* current = menu->addAction(tr("%1 (this window)").arg(m_session.name()));
-    menu(tr("S&pectra"), spectra_view::SpectraView::commandIds());
     current->setEnabled(false);
     menu->addSeparator();
     for (const QString& name : m_session.names()) {

@@ -68,6 +68,9 @@ public:
     [[nodiscard]] QStringList viewIds() const;
     void showView(const QString& id);
 
+    /// Everything that was opened is there, and an arm that was asked for moves.
+    [[nodiscard]] bool settled();
+
     void saveSession();
     /// The last message of the status bar, for tests and screen readers.
     [[nodiscard]] QString lastMessage() const { return m_lastMessage; }
@@ -99,6 +102,7 @@ private:
     void fillRecent(QMenu* menu);
     void fillSessions(QMenu* menu);
     void openDialog();
+    void followRun(const QString& path);
     void restoreSession();
     void showRecoveryCard();
     void applySettings();

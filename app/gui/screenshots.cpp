@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/gui/screenshots.h"
 
-#include "widgets/bridge/run_tail.h"
 #include "widgets/common/theme.h"
 
 #include <QDir>
@@ -16,7 +15,7 @@ namespace {
 
 constexpr int kSettleMs = 700;
 constexpr int kPollMs = 100;
-constexpr int kMaxPolls = 100;
+constexpr int kMaxPolls = 300;
 
 QString fileName(const QString& title)
 {
@@ -64,11 +63,7 @@ void Screenshots::start()
 
 void Screenshots::waitForData()
 {
-    bool ready = m_window.workspace().jobs().runningJobs() == 0;
-    for (const bridge::RunTail* run : m_window.workspace().runs()) {
-        ready = ready && run->caughtUp();
-    }
-    if (ready || ++m_waits > kMaxPolls) {
+    if (m_window.settled() || ++m_waits > kMaxPolls) {
         next();
     } else {
         QTimer::singleShot(kPollMs, this, &Screenshots::waitForData);

@@ -24,9 +24,12 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/randperm.h>
+#include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -275,7 +278,10 @@ TEST(LoraSp, fusedAndComposedAgreeWithPadding)
     const models::Linear base = randomLinear(9, 16);
     const at::Tensor mask = at::ones({ 2, 300 }, at::TensorOptions().dtype(at::kBool));
     mask.select(0, 1).narrow(0, 200, 100).fill_(false);
-    const models::TokenContext tokens { mask, {} };
+    std::vector<models::TokenKind> kinds(300, models::TokenKind::Image);
+    std::fill(kinds.begin() + 120, kinds.begin() + 250, models::TokenKind::Language);
+    std::fill(kinds.begin() + 250, kinds.end(), models::TokenKind::Action);
+    const models::TokenContext tokens { mask, kinds };
     std::vector<std::vector<at::Tensor>> results;
     for (const bool fused : { false, true }) {
         LoraSpOptions options = smallOptions();
@@ -294,12 +300,90 @@ TEST(LoraSp, fusedAndComposedAgreeWithPadding)
                             losses.at("z").detach(), x.grad(), layer->down.grad(), layer->up.grad(),
                             layer->router1.grad(), layer->router2.grad(), layer->digest.ranks.to(at::kDouble),
                             layer->digest.kept.to(at::kDouble), layer->digest.gates, layer->digest.share,
-                            layer->digest.largestShare });
+                            layer->digest.largestShare, layer->digest.kinds });
         EXPECT_EQ(layer->digest.tokens, 500);
+        // By kind: the valid ones of both samples, and together what is counted over all.
+        const at::Tensor byKind = layer->digest.kinds;
+        const std::vector<double> counts { 240, 210, 0, 50, 0 };
+        for (std::int64_t kind = 0; kind < kTokenKinds; ++kind) {
+            EXPECT_EQ(byKind[kind][0].item<double>(), counts.at(static_cast<std::size_t>(kind)));
+        }
+        EXPECT_TRUE(byKind.sum(0).narrow(0, 2, layer->blocks()).allclose(layer->digest.gates, 1e-9, 1e-10));
+        EXPECT_EQ(byKind.sum(0)[1].item<double>(),
+                  (layer->digest.ranks * at::arange(layer->bank() + 1)).sum().item<double>());
     }
     for (std::size_t i = 0; i < results[0].size(); ++i) {
         EXPECT_TRUE(results[0][i].allclose(results[1][i], 1e-9, 1e-10)) << "result " << i;
     }
+}
+
+/// y = W x + b + c · Σ_e softmax(W1 x)_e · U_e V_e x: LoRA-MoE with gates as weights.
+at::Tensor loraMoe(const models::Linear& base, const LoraSpLayer& layer, const at::Tensor& x)
+{
+    const at::Tensor gates = at::softmax(at::matmul(x, layer.router1.t()), -1);
+    const std::int64_t rank = layer.bank() / layer.blocks();
+    at::Tensor y = base.forwardBase(x);
+    for (std::int64_t e = 0; e < layer.blocks(); ++e) {
+        const at::Tensor down = layer.down.narrow(0, e * rank, rank);
+        const at::Tensor up = layer.up.narrow(1, e * rank, rank);
+        y = y + layer.scale * gates.narrow(-1, e, 1) * at::matmul(at::matmul(x, down.t()), up.t());
+    }
+    return y;
+}
+
+TEST(LoraSp, etaOneWithFrozenBlocksIsWeightedLoraMoe)
+{
+    const models::Linear base = randomLinear(9, 16);
+    for (const bool fused : { false, true }) {
+        for (const std::int64_t blocks : { 1, 2, 4, 8 }) {
+            LoraSpOptions options = smallOptions();
+            options.fused = fused;
+            options.blocks = blocks;
+            options.eta = 1;
+            const auto layer = std::make_shared<LoraSpLayer>(base, options, std::make_shared<AdapterRandom>(5));
+            layer->router2.set_requires_grad(false); // stays the block indicator of its initialisation
+            {
+                const at::NoGradGuard noGrad;
+                layer->up.copy_(random(layer->up.sizes(), 21));
+                layer->router1.copy_(random(layer->router1.sizes(), 22));
+            }
+            for (int round = 0; round < 4; ++round) { // trains on by the gradients of each in turn
+                std::vector<at::Tensor> outcome[2];
+                for (const bool moe : { false, true }) {
+                    at::Tensor x = random({ 2, 30, 16 }, static_cast<std::uint64_t>(3 + round)).set_requires_grad(true);
+                    const at::Tensor y = moe ? loraMoe(base, *layer, x) : layer->forward(base, x);
+                    y.sin().sum().backward();
+                    outcome[moe] = { y.detach(), x.grad() };
+                    for (at::Tensor* parameter : { &layer->down, &layer->up, &layer->router1 }) {
+                        outcome[moe].push_back(parameter->grad().clone());
+                        parameter->mutable_grad() = at::Tensor();
+                    }
+                }
+                for (std::size_t i = 0; i < outcome[0].size(); ++i) {
+                    const double size = std::max(1.0, outcome[1][i].abs().max().item<double>());
+                    EXPECT_LT((outcome[0][i] - outcome[1][i]).abs().max().item<double>(), 1e-11 * size)
+                        << "blocks " << blocks << " fused " << fused << " round " << round << " result " << i;
+                }
+                EXPECT_FALSE(layer->router2.grad().defined());
+                const at::NoGradGuard noGrad;
+                layer->down.sub_(outcome[0][2], 0.005);
+                layer->up.sub_(outcome[0][3], 0.005);
+                layer->router1.sub_(outcome[0][4], 0.005);
+            }
+            // Every vector of every token was kept.
+            EXPECT_EQ(layer->digest.ranks.select(0, options.bank).item<std::int64_t>(), 4 * 60);
+        }
+    }
+}
+
+TEST(LoraSp, oneBlockHasScoresThatDoNotDependOnTheInput)
+{
+    const models::Linear base = randomLinear(9, 16);
+    LoraSpOptions options = smallOptions();
+    options.blocks = 1;
+    const auto layer = randomLayer(base, options);
+    const LoraSpLayer::Scores scores = layer->scores(random({ 40, 16 }, 3));
+    EXPECT_TRUE(scores.scores.equal(layer->router2.detach().t().expand({ 40, options.bank })));
 }
 
 TEST(LoraSp, paddedTokensCountNowhere)
@@ -841,6 +925,40 @@ TEST(Peer, peftLoadsOurFolders)
             + (scratch.path / "expected.safetensors").string();
         EXPECT_EQ(std::system(command.c_str()), 0) << options.dump();
     }
+}
+
+/// Needs a Python with peft, named by RANKWISE_PEER_PYTHON.
+TEST(Peer, weLoadPeftsFolders)
+{
+    const char* python = std::getenv("RANKWISE_PEER_PYTHON");
+    if (!python) {
+        GTEST_SKIP() << "RANKWISE_PEER_PYTHON is not set";
+    }
+    const Scratch scratch;
+    const std::string command = std::string(python) + " " RANKWISE_TEST_DATA "/../peers/peft_writes.py "
+        + (goldenRoot() / "peft" / "tiny_base.safetensors").string() + " " + scratch.path.string();
+    ASSERT_EQ(std::system(command.c_str()), 0);
+    int folders = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(scratch.path)) {
+        const auto folder = readPeftFolder(entry.path());
+        ASSERT_TRUE(folder.has_value()) << folder.error().describe();
+        const auto expected = tensor::loadTensors(entry.path() / "expected.safetensors");
+        ASSERT_TRUE(expected.has_value());
+        EXPECT_EQ(2 * folder->modules.size() + 1, expected->size()) << entry.path();
+        for (const PeftModule& module : folder->modules) {
+            const at::Tensor delta = peftDelta(module, at::kFloat);
+            const at::Tensor& theirs = expected->at(module.path);
+            const double size = std::max(1.0, theirs.abs().max().item<double>());
+            EXPECT_LT((delta - theirs).abs().max().item<double>(), 2e-5 * size) << module.path;
+            const at::Tensor x = expected->at("x").narrow(1, 0, delta.size(1));
+            const at::Tensor y = expected->at(module.path + ".y");
+            EXPECT_LT((at::mm(x, delta.t()) - y).abs().max().item<double>(),
+                      1e-4 * std::max(1.0, y.abs().max().item<double>()))
+                << module.path;
+        }
+        ++folders;
+    }
+    EXPECT_EQ(folders, 4);
 }
 
 } // namespace

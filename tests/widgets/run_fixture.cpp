@@ -174,12 +174,14 @@ void RunWriter::snapshot(int step, double eta)
             share[j] = std::exp(-static_cast<double>(j) / (0.4 * mean));
             total += share[j];
         }
+        const double sampled = std::ceil(tokens / 8);
         for (double& value : share) {
-            value *= tokens / total;
+            value *= sampled / total;
         }
         const std::string prefix = layerPath(m_shape, i) + ".";
         tensors[prefix + "rank_histogram"] = histogram;
         tensors[prefix + "share"] = share;
+        tensors[prefix + "tokens"] = { tokens, sampled };
         tensors[prefix + "kept"] = share;
         tensors[prefix + "gates"] = { 0.4 * tokens, 0.3 * tokens, 0.2 * tokens, 0.1 * tokens };
     }

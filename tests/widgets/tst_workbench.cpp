@@ -6,6 +6,7 @@
 #include "backend/base/resources.h"
 #include "backend/sim/rollout_stream.h"
 #include "widgets/bridge/rollout_arm.h"
+#include "widgets/bridge/run_control.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
@@ -32,6 +33,9 @@
 #include <QTest>
 #include <QTreeWidget>
 
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <numeric>
@@ -62,6 +66,7 @@ private Q_SLOTS:
     void killedWorkerIsToldAndResumes();
     void policyRollsOut();
     void trainedRunRollsOutWithItsRanks();
+    void shownEpisodeIsTheOneThatEvalCounts();
     void rolloutFaultsAreTold();
     void guiThreadStaysResponsive();
 
@@ -350,6 +355,26 @@ void TestWorkbench::trainedRunRollsOutWithItsRanks()
     QCOMPARE(window.workspace().selection().layer, bridge::toQString(scene->layers[1].path));
     QVERIFY(window.commands().trigger(QStringLiteral("robot.disconnect")));
     QVERIFY(!robot->rollingOut());
+}
+
+void TestWorkbench::shownEpisodeIsTheOneThatEvalCounts()
+{
+    bridge::RolloutSetup setup { .policy = m_nano, .task = QStringLiteral("press_button"), .seed = 5, .episode = 1 };
+    setup.imageSize = 0;
+    setup.speed = 0; // as fast as it goes
+    bridge::RolloutArm arm(setup);
+    QTRY_VERIFY_WITH_TIMEOUT(arm.latest() != nullptr && arm.latest()->ended, 2 * kPatience);
+    QProcess eval;
+    const QStringList words = bridge::RolloutArm::evalCommand(setup, 2).split(QLatin1Char(' '));
+    eval.start(bridge::commandProgram(), QStringList { QStringLiteral("--json") } + words.mid(1));
+    QVERIFY(eval.waitForFinished(4 * kPatience));
+    const Json results = Json::parse(eval.readAllStandardOutput().toStdString(), nullptr, false);
+    QVERIFY2(results.is_object(), eval.readAllStandardError().constData());
+    const Json& episode = results["policies"][0]["episodes"][1];
+    QCOMPARE(episode["index"].get<int>(), 1);
+    QCOMPARE(arm.latest()->step, episode["steps"].get<std::int64_t>());
+    QCOMPARE(arm.latest()->succeeded, episode["success"].get<bool>());
+    QCOMPARE(bridge::toQString(episode["instruction"].get<std::string>()), arm.latest()->instruction);
 }
 
 void TestWorkbench::rolloutFaultsAreTold()

@@ -12,12 +12,12 @@ class WorkerThread;
 
 namespace rankwise::bridge {
 
-/// The loop runs at 50 Hz: ten physics steps of 2 ms a tick; cameras are rendered ten times a second between ticks.
+/// The loop runs at 100 Hz: five physics steps of 2 ms a tick; cameras are rendered ten times a second between ticks.
 class PracticeArm : public ArmSource {
     Q_OBJECT
 
 public:
-    static constexpr int kLoopHz = 50;
+    static constexpr int kLoopHz = 100;
 
     /// Starts at once; connected() follows when the scene is loaded. `imageSize`: pixels of a side, 0 for no cameras.
     /// `arm`: "piper" or "generic".

@@ -82,7 +82,7 @@ std::vector<double> LayerSnapshot::sortedShares() const
 {
     std::vector<double> sorted = share;
     for (double& value : sorted) {
-        value = tokens > 0 ? value / tokens : 0;
+        value = sampled > 0 ? value / sampled : 0;
     }
     std::sort(sorted.begin(), sorted.end(), std::greater<>());
     return sorted;
@@ -106,19 +106,23 @@ Result<Snapshot> readSnapshot(const std::filesystem::path& path, const JobContex
         const std::string layer = name.substr(0, dot);
         const std::string what = name.substr(dot + 1);
         const bool spectrum = what.ends_with("singular_values");
-        if (!spectrum && fieldOf(snapshot.layers[layer], what) == nullptr) {
+        const bool counts = what == "tokens";
+        if (!spectrum && !counts && fieldOf(snapshot.layers[layer], what) == nullptr) {
             continue;
         }
         RW_TRY(const std::span<const std::byte> bytes, io::tensorBytes(header, file.bytes(), name));
         RW_TRY(std::vector<double> numbers, values(info.dtype, bytes, name));
         if (spectrum) {
             snapshot.spectra[layer][what] = std::move(numbers);
+        } else if (counts) {
+            snapshot.layers[layer].sampled = numbers.size() == 2 ? numbers[1] : 0;
         } else {
             *fieldOf(snapshot.layers[layer], what) = std::move(numbers);
         }
     }
     for (auto& [path_, layer] : snapshot.layers) {
         layer.tokens = std::accumulate(layer.rankHistogram.begin(), layer.rankHistogram.end(), 0.0);
+        layer.sampled = layer.sampled > 0 ? layer.sampled : layer.tokens;
     }
     std::erase_if(snapshot.layers, [](const auto& item) { return item.second.rankHistogram.empty(); });
     return snapshot;

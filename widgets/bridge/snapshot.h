@@ -21,6 +21,7 @@ struct LayerSnapshot {
     std::vector<double> share;         ///< [R] summed share of a direction in the squared scores
     std::vector<double> gates;         ///< [m] summed gates
     double tokens = 0;
+    double sampled = 0; ///< Tokens that `kept` and `share` are of; a run may take every eighth.
 
     [[nodiscard]] double meanRank() const;
     /// Mean shares, largest first.

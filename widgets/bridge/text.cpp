@@ -121,6 +121,11 @@ QString shownPath(const QString& path)
     return inside ? QLatin1Char('~') + path.mid(home.size()) : path;
 }
 
+QString expandedPath(const QString& text)
+{
+    return text == QLatin1String("~") || text.startsWith(QLatin1String("~/")) ? QDir::homePath() + text.mid(1) : text;
+}
+
 QString shellWord(const QString& word)
 {
     static const QRegularExpression kPlain(QStringLiteral("^[A-Za-z0-9_./:=@%+,-]+$"));

@@ -36,6 +36,8 @@ namespace rankwise::bridge {
 [[nodiscard]] QString numberText(double value);
 /// A path for people: "~" for their own folder.
 [[nodiscard]] QString shownPath(const QString& path);
+/// What shownPath() showed.
+[[nodiscard]] QString expandedPath(const QString& text);
 /// A word for a shell: quoted when needed.
 [[nodiscard]] QString shellWord(const QString& word);
 [[nodiscard]] QString shellLine(const QStringList& words);

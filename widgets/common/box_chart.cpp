@@ -183,8 +183,10 @@ void BoxChart::paintPanel(PlotSurface& surface, const QRectF& area, const Panel&
                      0.9);
     }
     surface.strokeRect(plot, theme.border);
+    const QString whole = QStringLiteral("%1 · %2").arg(panel.title, m_valueTitle);
     surface.text({ plot.left(), plot.top() - 3 },
-                 surface.elided(QStringLiteral("%1 · %2").arg(panel.title, m_valueTitle), plot.width(), 0.9),
+                 surface.textSize(whole, 0.9).width() <= plot.width() ? whole
+                                                                      : surface.elided(panel.title, plot.width(), 0.9),
                  theme.text, Qt::AlignLeft | Qt::AlignBottom, 0.9);
     for (const auto& [value, name] : m_levels) {
         if (value > 0 && value < y.high) {

@@ -73,9 +73,15 @@ std::vector<double> Axis::ticks(int count) const
     const double raw = (high - low) / count;
     const double power = std::pow(10.0, std::floor(std::log10(raw)));
     const double unit = raw / power;
-    const double step = power * (unit <= 1 ? 1 : unit <= 2 ? 2 : unit <= 5 ? 5 : 10);
-    for (double v = std::ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) {
-        marks.push_back(std::abs(v) < step * 1e-9 ? 0 : v);
+    // One mark alone says nothing about the scale: the next finer step then.
+    const std::array steps { 10.0, 5.0, 2.0, 1.0, 0.5, 0.2 };
+    std::size_t at = unit <= 1 ? 3 : unit <= 2 ? 2 : unit <= 5 ? 1 : 0;
+    for (; marks.size() < 2 && at < steps.size(); ++at) {
+        marks.clear();
+        const double step = power * steps[at];
+        for (double v = std::ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) {
+            marks.push_back(std::abs(v) < step * 1e-9 ? 0 : v);
+        }
     }
     return marks;
 }
@@ -90,12 +96,16 @@ std::pair<double, double> roundedRange(double low, double high)
     return { low >= 0 && low - pad < 0 ? 0 : low - pad, high + pad };
 }
 
+int tickCount(const PlotSurface& surface, double height)
+{
+    return std::max(2, static_cast<int>(height / (2.4 * surface.textSize(QStringLiteral("0"), 0.9).height())));
+}
+
 void paintAxes(PlotSurface& surface, const QRectF& plot, const Axis& x, const Axis& y, const Theme& theme,
                const QString& xLabel, const QString& yLabel, bool xIsInteger)
 {
     constexpr double kScale = 0.9;
-    const double height = surface.textSize(QStringLiteral("0"), kScale).height();
-    for (const double v : y.ticks(std::max(2, static_cast<int>(plot.height() / (2.4 * height))))) {
+    for (const double v : y.ticks(tickCount(surface, plot.height()))) {
         const double p = y.pixel(v);
         surface.line({ plot.left(), p }, { plot.right(), p }, theme.grid, 1);
         surface.text({ plot.left() - 5, p }, bridge::numberText(v), theme.dimText, Qt::AlignRight | Qt::AlignVCenter,

@@ -73,6 +73,9 @@ struct Axis {
     [[nodiscard]] std::vector<double> ticks(int count) const;
 };
 
+/// Marks that have room on an upright axis of this many pixels.
+[[nodiscard]] int tickCount(const PlotSurface& surface, double height);
+
 /// Frame, grid and labels of a plot; returns nothing but changes nothing else.
 void paintAxes(PlotSurface& surface, const QRectF& plot, const Axis& x, const Axis& y, const Theme& theme,
                const QString& xLabel, const QString& yLabel, bool xIsInteger = false);

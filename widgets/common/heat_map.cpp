@@ -157,8 +157,7 @@ void HeatMap::refreshImage()
         }
         const double scale = 1 / static_cast<double>(to - from);
         for (std::size_t r = 0; r < rows; ++r) {
-            pixels[r * stride + static_cast<std::size_t>(x)] =
-                mapColor(m_map, (sums[r] * scale - low) / (high - low));
+            pixels[r * stride + static_cast<std::size_t>(x)] = mapColor(m_map, (sums[r] * scale - low) / (high - low));
         }
     }
     m_image = image;

@@ -146,7 +146,7 @@ void LineChart::paint(PlotSurface& surface, const QRectF& area, const Theme& the
     }
     Axis y { .low = low, .high = high, .logarithmic = logScale };
     double labels = 0;
-    for (const double v : y.ticks(4)) {
+    for (const double v : y.ticks(tickCount(surface, area.height() - 2 * line - 10))) {
         labels = std::max(labels, surface.textSize(numberText(v), 0.9).width());
     }
     const QRectF plot = area.adjusted(labels + 12, line + 4, -12, -line - 6);

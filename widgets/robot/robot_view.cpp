@@ -6,6 +6,7 @@
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
+#include "widgets/common/vtk_view.h"
 #include "widgets/robot/joint_bars.h"
 #include "widgets/robot/rollout_panel.h"
 #include "widgets/robot/scene_view.h"
@@ -30,7 +31,9 @@ using bridge::PracticeArm;
 
 namespace {
 
-constexpr int kFrameMs = 33;
+constexpr int kFrameMs = 16;
+constexpr int kSlowFrameMs = 33;     ///< Where drawing takes long: a software renderer shares its cores with others.
+constexpr double kSlowPaint = 0.008; ///< Seconds.
 constexpr int kCameraPixels = 160;
 
 QString modeText(ArmMode mode)
@@ -463,6 +466,8 @@ void RobotView::refresh()
         return;
     }
     m_sequence = snapshot->sequence;
+    const bool slow = m_scene->canvas() != nullptr && m_scene->canvas()->paintSeconds() > kSlowPaint;
+    m_frames.setInterval(slow ? kSlowFrameMs : kFrameMs);
     m_scene->setSnapshot(snapshot);
     m_joints->setSnapshot(snapshot);
     m_rollout->setSnapshot(snapshot);

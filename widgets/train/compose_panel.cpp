@@ -258,8 +258,10 @@ QWidget* ComposePanel::makeEditor(const FormField& field)
     return row;
 }
 
-void ComposePanel::setFromUser(const QString& name, const QString& value)
+void ComposePanel::setFromUser(const QString& name, const QString& given)
 {
+    const FormField* field = m_form->find(name);
+    const QString value = field != nullptr && field->path ? bridge::expandedPath(given) : given;
     if (m_updating || m_form->value(name) == value) {
         return;
     }
@@ -282,8 +284,9 @@ void ComposePanel::refreshField(const QString& name)
     } else {
         auto* edit = qobject_cast<QLineEdit*>(row.editor);
         edit = edit != nullptr ? edit : row.editor->findChild<QLineEdit*>();
-        if (edit->text() != value) {
-            edit->setText(value);
+        const QString shown = field->path ? bridge::shownPath(value) : value;
+        if (edit->text() != shown) {
+            edit->setText(shown);
         }
     }
     m_updating = false;

@@ -38,7 +38,7 @@ Q_SIGNALS:
 private:
     void build();
     QWidget* makeEditor(const bridge::FormField& field);
-    void setFromUser(const QString& name, const QString& value);
+    void setFromUser(const QString& name, const QString& given);
     void refreshField(const QString& name);
     void refreshActive();
     void refreshCard();

@@ -306,7 +306,7 @@ void RankPanel::fillBoxes(const data::DigestColumns& digest)
     const bridge::DigestPtr first = record.firstDigest();
     const bool hasReference = first && first->table == digest.table && first->step < digest.step;
     std::vector<common::BoxChart::Panel> panels {
-        { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} }, { tr("Between them"), {} }
+        { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} }, { tr("Between"), {} }
     };
     double top = 0;
     for (std::size_t i = 0; i < layers.size() && i < digest.rank.size(); ++i) {
