@@ -2,10 +2,14 @@
 //
 //   bench_smolvla make FOLDER SIZE PRECISION BATCH CAMERAS   a random checkpoint and inputs (SIZE nano, medium, full)
 //   bench_smolvla sample FOLDER PRECISION REPEATS            best CPU seconds of one sampleActions(); writes
-//   ours.safetensors bench_smolvla train FOLDER WHAT STEPS                    CPU seconds a step; WHAT is config,
-//   expert or all
+//                                                            ours.safetensors
+//   bench_smolvla train FOLDER WHAT STEPS                    CPU seconds a step; WHAT is config (what the checkpoint
+//                                                            leaves trainable), all, or lora (r = 32 on every linear
+//                                                            layer; writes the untrained adapter to FOLDER/adapter)
 //
-// run_model_bench.sh runs the peer beside it. SPDX-License-Identifier: Apache-2.0
+// run_model_bench.sh runs the peer beside it.
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/adapters/adaptation_method.h"
 #include "backend/base/file.h"
 #include "backend/io/policy_config.h"
 #include "backend/models/policy_registry.h"
@@ -15,10 +19,12 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <sys/resource.h>
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -188,6 +194,16 @@ void train(const std::string& folder, const std::string& what, int steps)
     std::vector<at::Tensor> first;
     std::vector<at::Tensor> second;
     std::vector<at::Tensor> counts;
+    std::unique_ptr<adapters::AdaptationMethod> method;
+    if (what == "lora") {
+        method = must(adapters::makeMethod(Json { { "type", "lora" }, { "r", 32 }, { "dropout", 0.0 } }, "bench"));
+        must(method->attach(*policy, 1));
+        must(createFolders(folder + "/adapter"));
+        must(method->save(folder + "/adapter", folder));
+        for (const models::NamedParameter& parameter : method->trainable()) {
+            parameters.push_back(parameter.tensor);
+        }
+    }
     for (const models::NamedParameter& parameter : policy->parameters()) {
         if ((what == "all" && parameter.name.find("lm_head") == std::string::npos)
             || (what == "config" && parameter.trainableByConfig)) {
@@ -235,6 +251,9 @@ void train(const std::string& folder, const std::string& what, int steps)
         phases[2] = std::min(phases[2], end - backward);
         lastLoss = loss.item<double>();
         firstLoss = step == 0 ? lastLoss : firstLoss;
+    }
+    if (method) {
+        method->detach(*policy);
     }
     fmt::print("{{\"cpu_s\": {:.5f}, \"forward\": {:.5f}, \"backward\": {:.5f}, \"optimizer\": {:.5f}, \"first_loss\": "
                "{:.6f}, "

@@ -1,7 +1,7 @@
 """The same measurements as bench_smolvla.cpp through lerobot's own SmolVLA, on a checkpoint that ours wrote (loaded strictly).
 
     bench_smolvla_peer.py sample FOLDER f32|bf16 REPEATS
-    bench_smolvla_peer.py train FOLDER config|all STEPS
+    bench_smolvla_peer.py train FOLDER config|all|lora STEPS
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -63,6 +63,22 @@ def load(folder: Path, dtype: torch.dtype) -> SmolVLAPolicy:
     return policy.eval()
 
 
+def with_adapter(policy: SmolVLAPolicy, folder: Path) -> SmolVLAPolicy:
+    """peft's LoRA with the untrained weights that ours wrote, hooked into the policy."""
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    config = LoraConfig.from_pretrained(folder)
+    config.inference_mode = False
+    policy.requires_grad_(False)
+    policy = inject_adapter_in_model(config, policy)
+    weights = {k.removeprefix("base_model.model."): v for k, v in load_file(folder / "adapter_model.safetensors").items()}
+    result = set_peft_model_state_dict(policy, weights)
+    assert not result.unexpected_keys, result.unexpected_keys
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == sum(v.numel() for v in weights.values())
+    return policy
+
+
 def main() -> None:
     mode, folder, what, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
     inputs = load_file(folder / "inputs.safetensors")
@@ -87,6 +103,8 @@ def main() -> None:
     if what == "all":
         for name, p in policy.named_parameters():
             p.requires_grad_("lm_head" not in name)
+    if what == "lora":
+        policy = with_adapter(policy, folder / "adapter")
     policy.train()
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=1e-10)
     width = policy.config.action_feature.shape[0]

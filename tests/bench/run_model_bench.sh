@@ -35,13 +35,14 @@ for size in "${@:-nano}"; do
         line "$size sample $precision" "$ours" "$peer"
         rm -rf "$folder"
     done
-    [ "$size" = full ] && continue
-    for what in config all; do
+    [ "$size" = full ] && steps=3
+    for what in config all lora; do
         folder=$work/$size-train
-        "$bench" make "$folder" "$size" f32 8 2
+        [ "$size" = full ] && [ "$what" != lora ] && continue
+        "$bench" make "$folder" "$size" f32 "$([ "$size" = full ] && echo 2 || echo 8)" 2
         ours=$("$bench" train "$folder" "$what" "$steps")
         peer=$("$python" "$here/bench_smolvla_peer.py" train "$folder" "$what" "$steps" 2>/dev/null | tail -1)
-        line "$size train batch 8, $what" "$ours" "$peer"
+        line "$size train, $what" "$ours" "$peer"
         rm -rf "$folder"
     done
 done
