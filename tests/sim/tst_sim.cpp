@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <numbers>
 #include <set>
 
@@ -184,6 +185,7 @@ private Q_SLOTS:
     void generatorCountsAndStops();
     void recordsDataset();
     void recordingStopsWhole();
+    void recordingGoesOn();
     void recordingRefuses();
 };
 
@@ -1001,6 +1003,67 @@ void TestSim::recordingStopsWhole()
     const auto opened = data::DatasetReader::open(options.out, { data::Verify::Frames }, warnings);
     RW_VERIFY(opened);
     QCOMPARE((*opened)->episodes().size(), std::size_t { 3 });
+}
+
+/// Stopped at some episode, torn by a dead recorder, and gone on: the dataset of one call.
+void TestSim::recordingGoesOn()
+{
+    QTemporaryDir folder;
+    RecordOptions options;
+    options.generator.tasks = { "press_button", "open_pot" };
+    options.generator.episodes = 3;
+    options.generator.seed = 4;
+    options.generator.width = 32;
+    options.generator.height = 32;
+    options.out = fs::path(folder.path().toStdString()) / "whole";
+    const auto whole = recordEpisodes(options, {});
+    RW_VERIFY(whole);
+
+    options.out = fs::path(folder.path().toStdString()) / "parts";
+    options.resume = true; // of nothing: begins
+    for (const double until : { 0.4, 0.7 }) {
+        std::stop_source stop;
+        JobContext job;
+        job.stop = stop.get_token();
+        job.progress = [&](double fraction, std::string_view) {
+            if (fraction > until) {
+                stop.request_stop();
+            }
+        };
+        QCOMPARE(recordEpisodes(options, job).error().code, Errc::Cancelled);
+        std::ofstream(options.out / "data" / "torn.parquet.tmp-1-1") << "torn";
+    }
+    const auto parts = recordEpisodes(options, {});
+    RW_VERIFY(parts);
+    QCOMPARE(parts->generated.episodes, whole->generated.episodes);
+    QCOMPARE(parts->generated.frames, whole->generated.frames);
+
+    std::vector<Warning> warnings;
+    const auto a = data::DatasetReader::open(whole->dataset, { data::Verify::Frames }, warnings);
+    const auto b = data::DatasetReader::open(parts->dataset, { data::Verify::Frames }, warnings);
+    RW_VERIFY(a);
+    RW_VERIFY(b);
+    QCOMPARE((*b)->frameCount(), (*a)->frameCount());
+    QCOMPARE((*b)->tasks(), (*a)->tasks());
+    for (const char* key : { "observation.state", "action", "next.success", "task_index", "episode_index" }) {
+        QVERIFY2((*a)->column(key)->bytes == (*b)->column(key)->bytes, key);
+    }
+    for (std::int64_t i = 0; i < (*a)->frameCount(); i += 7) {
+        for (const char* camera : { "observation.images.front", "observation.images.wrist" }) {
+            const auto one = (*a)->image(camera, i);
+            const auto two = (*b)->image(camera, i);
+            RW_VERIFY(one);
+            RW_VERIFY(two);
+            QVERIFY2((*one)->pixels == (*two)->pixels, camera);
+        }
+    }
+    // A whole one stays as it is; one of other options is not touched.
+    RW_VERIFY(recordEpisodes(options, {}));
+    options.generator.width = options.generator.height = 48;
+    QCOMPARE(recordEpisodes(options, {}).error().code, Errc::FieldInvalid);
+    options.generator.width = options.generator.height = 32;
+    options.generator.episodes = 2;
+    QCOMPARE(recordEpisodes(options, {}).error().code, Errc::FieldInvalid);
 }
 
 void TestSim::recordingRefuses()
