@@ -1546,11 +1546,11 @@ void TestWidgets::tablesAreUsableWithoutOpenGl()
 {
     // In the default run charts are told to do without; the runs `tst_widgets_offscreen` and `tst_widgets_broken_gl`
     // have no OpenGL at all.
-    common::ChartView::setSoftware(true);
     QTemporaryDir folder;
     const QString path = folder.filePath(QStringLiteral("run"));
     RunWriter(toPath(path), {}).whole();
     gui::MainWindow window(optionsIn(folder));
+    window.settings().setSoftwareCharts(true);
     window.show();
     window.workspace().addItem({ bridge::ItemKind::Run, path, {} });
     window.showView(QStringLiteral("train"));

@@ -24,6 +24,7 @@ constexpr int kTicksPerAction = PracticeArm::kLoopHz / sim::kControlHz;
 constexpr int kPhysicsPerTick = sim::kPhysicsStepsPerAction / kTicksPerAction;
 constexpr std::chrono::microseconds kTick { 1'000'000 / PracticeArm::kLoopHz };
 constexpr std::chrono::milliseconds kLate { 5 };
+constexpr std::chrono::milliseconds kHopeless { 200 }; ///< So far behind, the clock is set anew.
 constexpr int kSuccessStreak = 3;
 
 struct HoldCommand { };
@@ -115,7 +116,7 @@ public:
             if (late > kLate) {
                 ++m_lateTicks;
                 m_worst = std::max(m_worst, std::chrono::duration<double>(late).count());
-                if (late > 5 * kTick) {
+                if (late > kHopeless) {
                     due = Clock::now(); // Too far behind to catch up.
                 }
             }

@@ -162,7 +162,8 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     splitter->addWidget(m_scene);
     splitter->addWidget(side);
     splitter->setStretchFactor(0, 3);
-    splitter->setStretchFactor(1, 1);
+    splitter->setStretchFactor(1, 2);
+    splitter->setSizes({ 620, 420 });
     splitter->setChildrenCollapsible(false);
     m_stack->addWidget(empty);
     m_stack->addWidget(splitter);
@@ -267,7 +268,7 @@ void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<Rob
             return setup.policy.isEmpty() ? QString() : bridge::RolloutArm::evalCommand(setup, setup.episode + 1);
         });
     add(
-        "robot.resume", tr("Go on"), "Ctrl+Space", tr("The policy goes on after a hold"),
+        "robot.resume", tr("Go on"), "Ctrl+Shift+Space", tr("The policy goes on after a hold"),
         [](RobotView& robot) { robot.resume(); }, rolling);
     add(
         "robot.step", tr("One action"), "Ctrl+.", tr("The policy runs one action, a tenth of a second, and holds"),
