@@ -40,6 +40,10 @@ Result<io::VideoEncoderOptions> encoderOptions(const VideoOptions& video)
 {
     io::VideoEncoderOptions options;
     options.gop = video.gop;
+    options.fullChroma = video.fullChroma;
+    if (video.fullChroma && video.codec != VideoCodec::H264) {
+        return fail(Errc::FieldInvalid, "full chroma is for H264; the encoder of AV1 has half of it only", "video");
+    }
     if (video.codec == VideoCodec::H264) {
         options.encoder = "libx264";
         // No deblocking and no arithmetic coding: half the time to write and to read, at a higher fidelity and twice

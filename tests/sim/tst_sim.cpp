@@ -184,6 +184,7 @@ private Q_SLOTS:
     void generatorGivesTheSameForAnyThreads();
     void generatorCountsAndStops();
     void recordsDataset();
+    void recordsLabelsInFullColour();
     void recordingStopsWhole();
     void recordingGoesOn();
     void recordingRefuses();
@@ -977,6 +978,77 @@ void TestSim::recordsDataset()
     const auto again = recordEpisodes(options, {});
     QVERIFY(!again);
     QCOMPARE(again.error().code, Errc::AlreadyExists);
+}
+
+/// Labels are where environment.labels() has them, by name; full chroma comes closer to what was rendered.
+void TestSim::recordsLabelsInFullColour()
+{
+    QTemporaryDir folder;
+    RecordOptions options;
+    options.generator.tasks = { "press_button", "open_pot" };
+    options.generator.episodes = 1;
+    options.generator.seed = 3;
+    options.generator.width = 64;
+    options.generator.height = 64;
+    options.generator.labels = true;
+    std::vector<Episode> expected;
+    RW_VERIFY(generateEpisodes(options.generator, {}, [&](Episode&& episode) -> Result<void> {
+        expected.push_back(std::move(episode));
+        return {};
+    }));
+    std::array<double, 2> error {};
+    for (const bool full : { false, true }) {
+        options.video.fullChroma = full;
+        options.out = fs::path(folder.path().toStdString()) / (full ? "full" : "half");
+        RW_VERIFY(recordEpisodes(options, {}));
+        std::vector<Warning> warnings;
+        const auto opened = data::DatasetReader::open(options.out, { data::Verify::Frames }, warnings);
+        RW_VERIFY(opened);
+        const data::DatasetReader& reader = **opened;
+        QVERIFY(reader.info().find("observation.images.front")->infoJson.find(full ? "yuv444p" : "yuv420p")
+                != std::string::npos);
+        QCOMPARE(reader.info().find(kLabelsKey)->names, labelNames({ "front", "wrist" }));
+        const std::vector<std::string>& names = reader.info().find(kLabelsKey)->names;
+        data::SampleRequest request;
+        request.columns.push_back({ .key = kLabelsKey });
+        for (std::size_t e = 0; e < expected.size(); ++e) {
+            const auto objects = makeEnvironment(expected[e].task)->description().objectNames;
+            for (std::size_t k = 0; k < expected[e].frames.size(); ++k) {
+                const EpisodeFrame& frame = expected[e].frames[k];
+                const auto index = reader.episodes()[e].fromIndex + static_cast<std::int64_t>(k);
+                const auto sample = reader.sample(index, request);
+                RW_VERIFY(sample);
+                const std::vector<float> values = sample->columns.find(kLabelsKey)->second.floats();
+                QCOMPARE(values.size(), names.size());
+                for (std::size_t i = 0; i < values.size(); i += 4) {
+                    const std::string camera = names[i].substr(0, names[i].find('.'));
+                    const std::string point =
+                        names[i].substr(camera.size() + 1, names[i].rfind('.') - camera.size() - 1);
+                    const std::size_t c = camera == "front" ? 0 : 1;
+                    const auto object = std::find(objects.begin(), objects.end(), point);
+                    ImagePoint wanted;
+                    if (point == "gripper") {
+                        wanted = frame.labels.gripper.images[c];
+                    } else if (object != objects.end()) {
+                        wanted = frame.labels.objects[static_cast<std::size_t>(object - objects.begin())].images[c];
+                    }
+                    if (!wanted.inside) {
+                        wanted = {};
+                    }
+                    QCOMPARE(values[i], static_cast<float>(wanted.u));
+                    QCOMPARE(values[i + 1], static_cast<float>(wanted.v));
+                    QCOMPARE(values[i + 2], static_cast<float>(wanted.depth));
+                    QCOMPARE(values[i + 3], wanted.inside ? 1.0F : 0.0F);
+                }
+                const auto image = reader.image("observation.images.front", index);
+                RW_VERIFY(image);
+                for (std::size_t i = 0; i < frame.images[0].rgb.size(); ++i) {
+                    error[full ? 1 : 0] += std::abs(static_cast<double>((*image)->pixels[i]) - frame.images[0].rgb[i]);
+                }
+            }
+        }
+    }
+    QVERIFY2(error[1] < error[0], qPrintable(QString("full %1, half %2").arg(error[1]).arg(error[0])));
 }
 
 void TestSim::recordingStopsWhole()
