@@ -12,15 +12,11 @@ trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 cpu() { # seconds of user and system time of a command
-    local before after
-    before=$(times | tail -1)
-    "$@" >/dev/null
-    after=$(times | tail -1)
-    "$python" - "$before" "$after" <<'PY'
-import sys
-total = lambda line: sum(int(m) * 60 + float(s) for m, s in (t.rstrip("s").split("m") for t in line.split()))
-print(total(sys.argv[2]) - total(sys.argv[1]))
-PY
+    "$python" -c '
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(usage.ru_utime + usage.ru_stime)' "$@"
 }
 
 for size in "${@:-nano}"; do

@@ -331,7 +331,7 @@ void TestSpectra::etaMovesTheCut()
         const std::int64_t k = data::energyRank(sigma, eta / 1000.0);
         QVERIFY(k > last);
         last = k;
-        const QString cut = QStringLiteral("k = %1 of 40").arg(k);
+        const QString cut = QStringLiteral("W: k = %1/40").arg(k);
         const auto& curves = view->curves().energy().curves();
         QVERIFY2(std::any_of(curves.begin(), curves.end(), [&](const auto& c) { return c.name == cut; }),
                  qPrintable(cut));
@@ -524,6 +524,7 @@ void TestSpectra::twoStandSideBySide()
     QCOMPARE(view->beside(), other);
     QVERIFY(view->table().model()->columnCount() > columns);
     QCOMPARE(view->curves().values().curves().size(), std::size_t(6));
+    QCOMPARE(view->curves().values().curves().front().name, QStringLiteral("W′₂"));
     // k of both in the table of the chart; the second falls faster, so it needs fewer.
     const int curves = 3;
     const auto* table = view->ranks().table();

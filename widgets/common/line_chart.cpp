@@ -30,6 +30,9 @@ void LineChart::resetTable()
     std::vector<std::pair<std::size_t, bool>> columns; // curve, x or y
     const Series* lastX = nullptr;
     for (std::size_t i = 0; i < m_curves.size(); ++i) {
+        if (m_curves[i].name.isEmpty()) {
+            continue;
+        }
         const Series& series = *m_curves[i].series;
         const bool sameX = lastX != nullptr && lastX->size() == series.size() && lastX->firstX() == series.firstX()
             && lastX->lastX() == series.lastX();
@@ -176,6 +179,9 @@ void LineChart::paint(PlotSurface& surface, const QRectF& area, const Theme& the
     double right = plot.right();
     const double left = plot.left() + surface.textSize(m_yLabel, 0.9).width() + 12;
     for (auto curve = m_curves.rbegin(); curve != m_curves.rend(); ++curve) {
+        if (curve->name.isEmpty()) {
+            continue;
+        }
         const double width = surface.textSize(curve->name, 0.9).width();
         if (right - width - 22 < left) {
             break;
@@ -225,7 +231,7 @@ void LineChart::paintReading(PlotSurface& surface, const QRectF& plot, const Axi
     QStringList lines;
     double shown = at;
     for (const Curve& curve : m_curves) {
-        if (curve.series->size() > 0) {
+        if (curve.series->size() > 0 && !curve.name.isEmpty()) {
             const std::size_t i = curve.series->nearest(at);
             shown = curve.series->x(i);
             lines << QStringLiteral("%1  %2").arg(curve.name, numberText(curve.series->y(i)));
@@ -258,7 +264,7 @@ QString LineChart::summary() const
 {
     QStringList parts { title() };
     for (const Curve& curve : m_curves) {
-        if (curve.series->size() > 0) {
+        if (curve.series->size() > 0 && !curve.name.isEmpty()) {
             parts << tr("%1: %2 points, last %3")
                          .arg(curve.name)
                          .arg(curve.series->size())

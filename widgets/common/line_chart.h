@@ -20,7 +20,7 @@ class LineChart : public Chart {
 
 public:
     struct Curve {
-        QString name;
+        QString name; ///< Empty: a helping line, without legend, reading and column.
         std::shared_ptr<Series> series;
         std::size_t color = 0; ///< Of the theme's series colours.
         bool faint = false;    ///< An overlaid run: thinner, paler.

@@ -127,40 +127,42 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
     if (index < 0) {
         return;
     }
-    for (const Curve curve : m_state.curves()) {
+    QStringList effective;
+    QStringList stable;
+    std::vector<Curve> curves = m_state.curves();
+    std::ranges::reverse(curves); // the legend begins with the last one
+    for (const Curve curve : curves) {
         const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(index), curve);
         if (!spectrum || spectrum->sigma.empty()) {
             continue;
         }
-        QString name = bridge::curveName(curve);
-        if (other) {
-            name += QStringLiteral(" (%1)").arg(set.title);
-        }
+        const QString name = bridge::curveName(curve) + (other ? QStringLiteral("₂") : QString());
         const std::size_t color = colorOf(curve) + (other ? bridge::kCurveKinds : 0);
         const bool estimate = spectrum->pass == data::SpectrumPass::Coarse;
-        values.push_back({ .name = estimate ? tr("%1 ≈").arg(name) : name,
+        values.push_back({ .name = estimate ? tr("%1 estimate").arg(name) : name,
                            .series = seriesOf(positive(spectrum->sigma), false),
                            .color = color,
                            .faint = estimate });
         if (!(spectrum->measures.frobenius > 0)) {
-            notes << tr("%1 is zero").arg(name);
-            continue;
+            continue; // no energy to share out
         }
-        energy.push_back({ .name = estimate ? tr("%1 ≈").arg(name) : name,
+        const std::int64_t k = spectrum->rank(m_state.eta());
+        const auto last = static_cast<std::size_t>(std::max<std::int64_t>(k, 1) - 1);
+        energy.push_back({ .name = QString(),
+                           .series = segment(static_cast<double>(k), 0, static_cast<double>(k), spectrum->energy[last]),
+                           .color = color });
+        energy.push_back({ .name = tr("%1: k = %2/%3").arg(name).arg(k).arg(spectrum->sigma.size()),
                            .series = seriesOf(spectrum->energy, true),
                            .color = color,
                            .faint = estimate });
-        const std::int64_t k = spectrum->rank(m_state.eta());
-        energy.push_back(
-            { .name = tr("k = %1 of %2").arg(k).arg(spectrum->sigma.size()),
-              .series = segment(static_cast<double>(k), 0, static_cast<double>(k),
-                                spectrum->energy[static_cast<std::size_t>(std::max<std::int64_t>(k, 1) - 1)]),
-              .color = color });
-        notes << tr("%1: k = %2 of %3, effective rank %4, stable rank %5")
-                     .arg(name)
-                     .arg(k)
-                     .arg(spectrum->sigma.size())
-                     .arg(numberText(spectrum->measures.effectiveRank), numberText(spectrum->measures.stableRank));
+        if (!other) {
+            effective << QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.effectiveRank));
+            stable << QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.stableRank));
+        }
+    }
+    if (!effective.isEmpty()) {
+        notes << tr("effective rank: %1").arg(effective.join(QStringLiteral(", ")))
+              << tr("stable rank: %1").arg(stable.join(QStringLiteral(", ")));
     }
 }
 
@@ -171,34 +173,38 @@ void CurvePanel::showCurves()
     QStringList notes;
     const QString path = m_state.layer();
     const bridge::SpectraSet& set = m_state.set();
-    addSubject(set, path, false, values, energy, notes);
-    if (m_state.other() != nullptr) {
-        addSubject(*m_state.other(), path, true, values, energy, notes);
+    // What else is selected, faintly, of the first curve there is. The last curves stand first in the legend.
+    const std::vector<Curve> curves = m_state.curves();
+    for (qsizetype i = 1; i < std::min(m_state.layers().size(), kMostBeside + 1) && !curves.empty(); ++i) {
+        const int beside = set.indexOf(m_state.layers()[i]);
+        if (beside < 0 || !set.at(static_cast<std::size_t>(beside), curves.front())) {
+            continue;
+        }
+        const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(beside), curves.front());
+        const QString name = shortName(set.layers[static_cast<std::size_t>(beside)]);
+        values.push_back(
+            { .name = name, .series = seriesOf(positive(spectrum->sigma), false), .color = 7, .faint = true });
+        energy.push_back({ .name = name, .series = seriesOf(spectrum->energy, true), .color = 7, .faint = true });
     }
     double widest = 0;
-    for (const LineChart::Curve& curve : energy) {
-        widest = std::max(widest, curve.series->lastX());
+    for (const bridge::SpectraSet* from : { &set, m_state.other() }) {
+        const int at = from != nullptr ? from->indexOf(path) : -1;
+        for (std::size_t c = 0; at >= 0 && c < bridge::kCurveKinds; ++c) {
+            const bridge::SpectrumPtr& spectrum = from->spectra[static_cast<std::size_t>(at)][c];
+            widest = std::max(widest, spectrum ? static_cast<double>(spectrum->sigma.size()) : 0.0);
+        }
     }
-    if (!energy.empty()) {
+    if (widest > 0) {
         const double eta = m_state.eta();
         energy.push_back({ .name = tr("η = %1").arg(numberText(eta)),
                            .series = segment(0, eta, widest, eta),
                            .color = 7,
                            .faint = true });
     }
-    // What else is selected, faintly, of the first curve there is.
-    const std::vector<Curve> curves = m_state.curves();
-    for (qsizetype i = 1; i < std::min(m_state.layers().size(), kMostBeside + 1) && !curves.empty(); ++i) {
-        const int index = set.indexOf(m_state.layers()[i]);
-        if (index < 0 || !set.at(static_cast<std::size_t>(index), curves.front())) {
-            continue;
-        }
-        const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(index), curves.front());
-        const QString name = shortName(set.layers[static_cast<std::size_t>(index)]);
-        values.push_back(
-            { .name = name, .series = seriesOf(positive(spectrum->sigma), false), .color = 7, .faint = true });
-        energy.push_back({ .name = name, .series = seriesOf(spectrum->energy, true), .color = 7, .faint = true });
+    if (m_state.other() != nullptr) {
+        addSubject(*m_state.other(), path, true, values, energy, notes);
     }
+    addSubject(set, path, false, values, energy, notes);
     const int index = set.indexOf(path);
     const QString name = index >= 0 ? shortName(set.layers[static_cast<std::size_t>(index)]) : QString();
     m_values->setTitle(name.isEmpty() ? tr("Singular values") : tr("Singular values of %1").arg(name));
@@ -206,6 +212,9 @@ void CurvePanel::showCurves()
     m_values->setCurves(std::move(values));
     m_energy->setCurves(std::move(energy));
     QString text = notes.join(QStringLiteral("  ·  "));
+    if (m_state.other() != nullptr) {
+        text += tr("  ·  ₂: %1").arg(m_state.other()->title);
+    }
     if (m_state.layers().size() > 1) {
         text += tr("  ·  %n more selected", nullptr, static_cast<int>(m_state.layers().size() - 1));
     }

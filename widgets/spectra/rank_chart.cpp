@@ -111,7 +111,7 @@ void RankChart::fillTable()
     }
     if (m_state.other() != nullptr) {
         for (const Curve curve : curves) {
-            headers << QStringLiteral("%1 (%2): %3").arg(bridge::curveName(curve), m_state.other()->title, quantity);
+            headers << QStringLiteral("%1₂: %2").arg(bridge::curveName(curve), quantity);
         }
     }
     m_table.reset(

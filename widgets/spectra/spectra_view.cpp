@@ -48,6 +48,17 @@ namespace {
 
 constexpr int kEtaScale = 1000; ///< Slider steps from 0 to 1.
 
+/// "lora_sp step-00000160" for a checkpoint of a run, else the last part of the path.
+QString nameOf(const QString& path)
+{
+    const QFileInfo info(path);
+    if (!info.fileName().startsWith(QLatin1String("step-"))) {
+        return info.fileName();
+    }
+    const QString run = QFileInfo(QFileInfo(info.absolutePath()).absolutePath()).fileName();
+    return QStringLiteral("%1 %2").arg(run, info.fileName());
+}
+
 bool hasSpectra(ItemKind kind)
 {
     return kind == ItemKind::Run || kind == ItemKind::Checkpoint || kind == ItemKind::Adapter
@@ -397,7 +408,7 @@ void SpectraView::fillSubjects()
     QStringList paths;
     for (const bridge::WorkspaceItem& item : m_workspace.items()) {
         if (hasSpectra(item.kind)) {
-            const QString title = QStringLiteral("%1 (%2)").arg(item.title(), bridge::itemKindName(item.kind));
+            const QString title = QStringLiteral("%1 (%2)").arg(nameOf(item.path), bridge::itemKindName(item.kind));
             for (QComboBox* box : { m_subject, m_beside }) {
                 box->addItem(title, item.path);
                 box->setItemData(box->count() - 1, item.path, Qt::ToolTipRole);
@@ -524,19 +535,20 @@ void SpectraView::fillSteps()
     m_stepLabel->setText(QString::number(std::next(files.begin(), std::max(0, index))->first));
 }
 
-bridge::SpectraSetPtr SpectraView::setOf(const Side& side) const
+bridge::SpectraSetPtr SpectraView::setOf(Side& side) const
 {
     if (side.path.isEmpty()) {
         return nullptr;
     }
     const bridge::SpectraSetPtr computed = side.tail ? side.tail->set() : nullptr;
-    bridge::SpectraSetPtr set = bridge::joined(computed, side.scores);
-    if (set && set->title != QFileInfo(side.path).fileName() && side.kind != ItemKind::Spectra) {
-        auto named = std::make_shared<bridge::SpectraSet>(*set);
-        named->title = QFileInfo(side.path).fileName();
-        set = std::move(named);
+    if (!side.made || side.madeFrom != std::pair(computed, side.scores)) {
+        const bridge::SpectraSetPtr both = bridge::joined(computed, side.scores);
+        auto named = both ? std::make_shared<bridge::SpectraSet>(*both) : std::make_shared<bridge::SpectraSet>();
+        named->title = nameOf(side.path);
+        side.made = std::move(named);
+        side.madeFrom = { computed, side.scores };
     }
-    return set;
+    return side.made;
 }
 
 bool SpectraView::settled(const Side& side)
@@ -585,7 +597,7 @@ void SpectraView::refreshStatus()
             continue;
         }
         const bridge::SpectraTail& tail = *side->tail;
-        const QString name = QFileInfo(side->path).fileName();
+        const QString name = nameOf(side->path);
         if (tail.expected() > 0) {
             const bool busy = tail.state() == data::SpectraState::Running;
             running = running || busy;
@@ -630,7 +642,7 @@ void SpectraView::refreshStatus()
         m_emptyText->setText(busy ? tr("A worker process is at it; the first curves are here in a moment.")
                                   : tr("The spectra of %1 are not computed yet. A worker process does it; estimates "
                                        "come first, then the exact values.")
-                                        .arg(QFileInfo(m_one.path).fileName()));
+                                        .arg(nameOf(m_one.path)));
     }
 }
 
@@ -665,8 +677,8 @@ void SpectraView::refreshTable()
                     : quantity == Quantity::Norm                ? tr("norm")
                     : quantity == Quantity::Change              ? tr("ΔW/W")
                                                                 : QStringLiteral("α");
-                headers << QStringLiteral("%1 %2%3").arg(
-                    bridge::curveName(curve), name, second ? QStringLiteral(" (%1)").arg(other->title) : QString());
+                headers << QStringLiteral("%1%2 %3").arg(bridge::curveName(curve),
+                                                         second ? QStringLiteral("₂") : QString(), name);
             }
         }
     }

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 
 class QCheckBox;
 class QComboBox;
@@ -82,7 +83,9 @@ private:
         bridge::ItemKind kind = bridge::ItemKind::Other;
         std::unique_ptr<bridge::SpectraTail> tail;
         QPointer<bridge::Job> job;
-        bridge::SpectraSetPtr scores; ///< Of a run's snapshot.
+        bridge::SpectraSetPtr scores;                                     ///< Of a run's snapshot.
+        bridge::SpectraSetPtr made;                                       ///< Both together,
+        std::pair<bridge::SpectraSetPtr, bridge::SpectraSetPtr> madeFrom; ///< made from these.
         qint64 scoresStep = -1;
         qint64 loadingStep = -1;
     };
@@ -98,7 +101,7 @@ private:
     void markRows();
     void refreshStatus();
     void select(const QStringList& layers);
-    [[nodiscard]] bridge::SpectraSetPtr setOf(const Side& side) const;
+    [[nodiscard]] bridge::SpectraSetPtr setOf(Side& side) const;
     [[nodiscard]] static bool settled(const Side& side);
 
     bridge::Workspace& m_workspace;

@@ -359,14 +359,14 @@ void SurfaceView::build()
     const bool logarithmic = m_scale->currentData().toBool();
     renderer->AddActor(Scene::label(tr("layer"), right / 2, -0.34, 0, theme.dimText, fontSize));
     for (const double f : { 0.0, 0.5, 1.0 }) {
-        renderer->AddActor(Scene::label(numberText(f), right + 0.08, f * kDepth, 0, theme.dimText, fontSize));
+        renderer->AddActor(Scene::label(numberText(f), right + 0.16, f * kDepth, 0, theme.dimText, fontSize));
         renderer->AddActor(
             Scene::label(logarithmic ? QStringLiteral("1e%1").arg(qRound((f - 1) * kDecades)) : numberText(f), -0.06, 0,
                          f * kHeight, theme.dimText, fontSize, true));
     }
-    renderer->AddActor(Scene::label(QStringLiteral("i / n"), right + 0.24, kDepth / 2, 0, theme.dimText, fontSize));
+    renderer->AddActor(Scene::label(QStringLiteral("i / n"), right + 0.36, kDepth / 2, 0, theme.dimText, fontSize));
     // VTK's own font has no Greek letters.
-    renderer->AddActor(Scene::label(tr("share of the largest"), -0.02, 0, kHeight * 1.14, theme.dimText, fontSize));
+    renderer->AddActor(Scene::label(tr("share of the largest"), 0, 0, kHeight * 1.2, theme.dimText, fontSize));
     vtkNew<vtkPolyDataMapper> mapper;
     mapper->SetInputData(m_scene->selection);
     mapper->SetResolveCoincidentTopologyToPolygonOffset();
