@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/models/row_products.h"
 
+#include "backend/models/wide_vectors.h"
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <memory>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define RW_AVX512 1
-#include <immintrin.h>
-#endif
-
 namespace rankwise::models::loops {
 
 #ifdef RW_AVX512
 
 namespace {
-
-#define RW_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
-#define RW_TARGET_INLINE RW_TARGET __attribute__((always_inline)) inline
 
 constexpr int kTileRows = 6;        // with kTileColumns 24 sums: of the 32 registers 8 are left for rows of x and W
 constexpr int kTileColumns = 4;     // rows of W
@@ -90,8 +84,8 @@ template <class E> struct Stretch {
     const typename E::Value* w;
     std::int64_t wStride;
     std::int64_t depth;
-    float* sums; ///< [R][kGroup]
-    bool add;    ///< To what is there.
+    float* sums;       ///< [R][kGroup]
+    bool add;          ///< To what is there.
     const char* fetch; ///< What is needed soon: a cache line with each step up to fetchSteps.
     std::int64_t fetchSteps;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend/models/tiled_attention.h"
 
+#include "backend/models/wide_vectors.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -8,19 +10,11 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define RW_AVX512 1
-#include <immintrin.h>
-#endif
-
 namespace rankwise::models::loops {
 
 #ifdef RW_AVX512
 
 namespace {
-
-#define RW_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
-#define RW_TARGET_INLINE RW_TARGET __attribute__((always_inline)) inline
 
 constexpr int kTileRows = 6;        // queries; with kTileVectors 24 registers of sums
 constexpr int kTileVectors = 4;     // of keys, or of a head's width

@@ -12,6 +12,7 @@
 #include "backend/io/policy_config.h"
 #include "backend/models/policy_registry.h"
 #include "backend/tensor/tensor_file.h"
+#include "tests/bench/bench_support.h"
 
 #include <algorithm>
 #include <chrono>
@@ -23,7 +24,6 @@
 #include <string>
 #include <vector>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <ATen/core/grad_mode.h>
@@ -45,31 +45,9 @@ namespace {
 
 using namespace rankwise;
 
-template <class T> T must(Result<T> result)
-{
-    if (!result) {
-        fmt::print(stderr, "{}\n", result.error().describe());
-        std::exit(1);
-    }
-    if constexpr (!std::is_void_v<T>) {
-        return std::move(*result);
-    }
-}
-
-double cpuSeconds()
-{
-    rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double wallSeconds()
-{
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+using bench::cpuSeconds;
+using bench::must;
+using bench::wallSeconds;
 
 constexpr std::int64_t kImage = 64;
 constexpr std::int64_t kChunk = 12;

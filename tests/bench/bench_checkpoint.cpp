@@ -7,14 +7,12 @@
 #include "backend/base/file.h"
 #include "backend/io/checkpoint.h"
 #include "backend/tensor/tensor_file.h"
+#include "tests/bench/bench_support.h"
 
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include <fmt/core.h>
-#include <sys/resource.h>
 
 #include <ATen/core/Tensor.h>
 
@@ -22,32 +20,9 @@ namespace {
 
 using namespace rankwise;
 
-template <class T> T must(Result<T> result)
-{
-    if (!result) {
-        fmt::print(stderr, "{}\n", result.error().describe());
-        std::exit(1);
-    }
-    return std::move(*result);
-}
-
-double cpuSeconds()
-{
-    rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-/// Peak resident memory of this process, MB.
-double peakMb()
-{
-    rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<double>(usage.ru_maxrss) * 1024e-6;
-}
+using bench::cpuSeconds;
+using bench::must;
+using bench::peakMb;
 
 std::int64_t readTable(const std::string& file)
 {
@@ -76,9 +51,9 @@ int main(int argc, char** argv)
     }
     const double memory = peakMb();
     const double cpu = cpuSeconds();
-    const auto start = std::chrono::steady_clock::now();
+    const double start = bench::wallSeconds();
     const std::int64_t result = arguments[0] == "table" ? readTable(arguments[1]) : readAll(arguments[1]);
-    const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double wall = bench::wallSeconds() - start;
     fmt::print("{{\"wall_s\": {:.4f}, \"cpu_s\": {:.4f}, \"more_mb\": {:.1f}, \"peak_mb\": {:.1f}, \"result\": {}}}\n",
                wall, cpuSeconds() - cpu, peakMb() - memory, peakMb(), result);
     return 0;

@@ -9,13 +9,11 @@
 #include "backend/data/dataset_reader.h"
 #include "backend/data/dataset_writer.h"
 #include "backend/data/loader.h"
+#include "tests/bench/bench_support.h"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-
-#include <sys/resource.h>
 
 using namespace rankwise;
 using namespace rankwise::data;
@@ -26,27 +24,8 @@ constexpr std::int64_t kHeight = 480;
 constexpr std::int64_t kWidth = 640;
 constexpr std::size_t kPictureBytes = static_cast<std::size_t>(kHeight * kWidth * 3);
 
-double cpuSeconds()
-{
-    rusage usage {};
-    ::getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double wallSeconds()
-{
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-long peakKilobytes()
-{
-    rusage usage {};
-    ::getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss;
-}
+using bench::cpuSeconds;
+using bench::wallSeconds;
 
 int fail(const Error& error)
 {
@@ -104,7 +83,8 @@ int write(const std::string& folder, int episodes, int frames, const std::string
         return fail(closed.error());
     }
     std::printf("{\"pairs\": %d, \"cpu_s\": %.4f, \"wall_s\": %.4f, \"cpu_ms_per_pair\": %.3f, \"peak_kb\": %ld}\n",
-                episodes * frames, cpuUsed, wallUsed, cpuUsed * 1000 / (episodes * frames), peakKilobytes());
+                episodes * frames, cpuUsed, wallUsed, cpuUsed * 1000 / (episodes * frames),
+                static_cast<long>(bench::peakMb() * 1e6 / 1024));
     return 0;
 }
 

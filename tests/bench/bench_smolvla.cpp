@@ -14,6 +14,7 @@
 #include "backend/io/policy_config.h"
 #include "backend/models/policy_registry.h"
 #include "backend/tensor/tensor_file.h"
+#include "tests/bench/bench_support.h"
 
 #include <algorithm>
 #include <chrono>
@@ -21,7 +22,6 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
-#include <sys/resource.h>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
@@ -41,26 +41,8 @@ namespace {
 
 using namespace rankwise;
 
-template <class T> T must(Result<T> result)
-{
-    if (!result) {
-        fmt::print(stderr, "{}\n", result.error().describe());
-        std::exit(1);
-    }
-    if constexpr (!std::is_void_v<T>) {
-        return std::move(*result);
-    }
-}
-
-double cpuSeconds()
-{
-    rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    const auto seconds = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-    };
-    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
+using bench::cpuSeconds;
+using bench::must;
 
 models::Precision precisionOf(const std::string& name)
 {
@@ -179,10 +161,7 @@ void sample(const std::string& folder, models::Precision precision, int repeats)
         best = std::min(best, cpuSeconds() - start);
     }
     must(tensor::saveTensors(folder + "/ours.safetensors", tensor::NamedTensors { { "actions", actions } }));
-    rusage usage {};
-    getrusage(RUSAGE_SELF, &usage);
-    fmt::print("{{\"load_cpu_s\": {:.3f}, \"cpu_s\": {:.4f}, \"max_rss_mb\": {}}}\n", load, best,
-               usage.ru_maxrss / 1024);
+    fmt::print("{{\"load_cpu_s\": {:.3f}, \"cpu_s\": {:.4f}, \"max_rss_mb\": {:.0f}}}\n", load, best, bench::peakMb());
 }
 
 void train(const std::string& folder, const std::string& what, int steps)
