@@ -39,6 +39,7 @@ namespace {
 
 constexpr double kPlaneHalf = 0.8; ///< An infinite plane is drawn this far, m.
 constexpr int kSides = 28;
+constexpr double kGhostSize = 0.98; ///< A ghost where the arm is hides inside of it.
 
 /// Solids along z, as MuJoCo has them; VTK's round ones lie along y.
 vtkSmartPointer<vtkPolyDataAlgorithm> sourceOf(const SceneShape& shape)
@@ -91,7 +92,8 @@ bool liesAlongY(SceneShape::Kind kind)
     return kind == SceneShape::Kind::Capsule || kind == SceneShape::Kind::Cylinder;
 }
 
-void setPose(vtkMatrix4x4* matrix, const ShapePose& pose, const SceneShape& shape)
+/// `size` scales about the solid's own middle.
+void setPose(vtkMatrix4x4* matrix, const ShapePose& pose, const SceneShape& shape, double size = 1)
 {
     const bool turn = liesAlongY(shape.kind);
     const bool scale = shape.kind == SceneShape::Kind::Ellipsoid;
@@ -104,7 +106,7 @@ void setPose(vtkMatrix4x4* matrix, const ShapePose& pose, const SceneShape& shap
             r = { r[0], r[2], -r[1] };
         }
         for (std::size_t k = 0; k < 3; ++k) {
-            matrix->SetElement(i, static_cast<int>(k), r[k] * (scale ? shape.size[k] : 1.0));
+            matrix->SetElement(i, static_cast<int>(k), r[k] * size * (scale ? shape.size[k] : 1.0));
         }
         matrix->SetElement(i, 3, static_cast<double>(pose.position[static_cast<std::size_t>(i)]));
     }
@@ -292,7 +294,7 @@ void SceneView::setSnapshot(std::shared_ptr<const bridge::ArmSnapshot> snapshot)
     for (std::size_t i = 0; i < m_scene->shapes.size(); ++i) {
         setPose(m_actors->measured[i]->matrix, m_snapshot->poses[i], m_scene->shapes[i]);
         if (m_actors->ghost[i]) {
-            setPose(m_actors->ghost[i]->matrix, m_snapshot->ghost[i], m_scene->shapes[i]);
+            setPose(m_actors->ghost[i]->matrix, m_snapshot->ghost[i], m_scene->shapes[i], kGhostSize);
         }
     }
     m_view->render();
