@@ -10,7 +10,9 @@
 // random weights: 8e-13 σ_1 against 5e-6 σ_1, in half of the CPU time (tests/bench/run_spectra_bench.sh).
 //
 // Sources: stochastic Lanczos quadrature, Ubaru, Chen, Saad 2017, SIAM J. Matrix Anal. 38(4); randomised range finder,
-// Halko, Martinsson, Tropp 2011, SIAM Review 53(2), algorithm 4.4. SPDX-License-Identifier: Apache-2.0
+// Halko, Martinsson, Tropp 2011, SIAM Review 53(2), algorithm 4.4.
+//
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include "backend/base/job_context.h"
