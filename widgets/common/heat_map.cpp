@@ -222,7 +222,12 @@ void HeatMap::paint(PlotSurface& surface, const QRectF& area, const Theme& theme
             if (r > 0) {
                 surface.line({ plot.left() - 6, y }, { plot.right(), y }, theme.text, 1);
             }
-            if (!labels && y >= freeBelow) { // a thin group has no room for its name
+            int next = r + 1;
+            while (next < rowCount() && m_rows[static_cast<std::size_t>(next)].group == group) {
+                ++next;
+            }
+            const bool room = height * (next - r) >= line || next == rowCount();
+            if (!labels && room && y >= freeBelow) { // a thin group must not take the place of the next one's name
                 surface.text({ plot.left() - 5, y }, group, theme.dimText, Qt::AlignRight | Qt::AlignTop, 0.9);
                 freeBelow = y + line;
             }

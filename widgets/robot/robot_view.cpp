@@ -32,6 +32,7 @@ using bridge::PracticeArm;
 namespace {
 
 constexpr int kFrameMs = 16;
+constexpr int kNumbersMs = 90;       ///< Between two looks at bars, curves and words.
 constexpr int kSlowFrameMs = 33;     ///< Where drawing takes long: a software renderer shares its cores with others.
 constexpr double kSlowPaint = 0.008; ///< Seconds.
 constexpr int kCameraPixels = 160;
@@ -463,20 +464,34 @@ void RobotView::hideEvent(QHideEvent* event)
 void RobotView::refresh()
 {
     const auto snapshot = m_arm ? m_arm->latest() : nullptr;
-    if (!snapshot || snapshot->sequence == m_sequence) {
+    if (!snapshot) {
         return;
     }
-    m_sequence = snapshot->sequence;
-    const bool slow = m_scene->canvas() != nullptr && m_scene->canvas()->paintSeconds() > kSlowPaint;
-    m_frames.setInterval(slow ? kSlowFrameMs : kFrameMs);
-    m_scene->setSnapshot(snapshot);
+    if (snapshot->sequence != m_sequence) {
+        m_sequence = snapshot->sequence;
+        const bool slow = m_scene->canvas() != nullptr && m_scene->canvas()->paintSeconds() > kSlowPaint;
+        m_frames.setInterval(slow ? kSlowFrameMs : kFrameMs);
+        m_scene->setSnapshot(snapshot);
+        m_rollout->setSnapshot(snapshot);
+        showCameras(*snapshot);
+        m_stale = true;
+    }
+    // Eyes follow motion; numbers and curves are read, and cost as much to draw.
+    if (m_stale && (!m_sinceNumbers.isValid() || m_sinceNumbers.elapsed() >= kNumbersMs)) {
+        m_stale = false;
+        m_sinceNumbers.start();
+        showNumbers(snapshot);
+    }
+}
+
+void RobotView::showNumbers(const std::shared_ptr<const bridge::ArmSnapshot>& snapshot)
+{
     m_joints->setSnapshot(snapshot);
-    m_rollout->setSnapshot(snapshot);
+    m_rollout->redraw();
     if (m_rolling) {
         m_scene->setPaths(snapshot->chunk ? snapshot->chunk->path : std::vector<std::array<float, 3>>(),
                           m_rollout->trail());
     }
-    showCameras(*snapshot);
     m_instruction->setText(QStringLiteral("“%1”").arg(snapshot->instruction));
     m_instruction->setToolTip(snapshot->instruction);
     QString text = tr("● %1").arg(modeText(snapshot->mode));

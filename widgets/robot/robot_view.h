@@ -8,6 +8,7 @@
 #include "widgets/bridge/workspace.h"
 #include "widgets/common/actions.h"
 
+#include <QElapsedTimer>
 #include <QTimer>
 #include <QWidget>
 
@@ -75,6 +76,7 @@ private:
     void fillPolicies();
     void showPages();
     void refresh();
+    void showNumbers(const std::shared_ptr<const bridge::ArmSnapshot>& snapshot);
     void tellEnd(const bridge::ArmSnapshot& snapshot);
     void showCameras(const bridge::ArmSnapshot& snapshot);
 
@@ -97,6 +99,8 @@ private:
     std::uint64_t m_sequence = 0;
     std::uint64_t m_imageSequence = 0;
     bool m_wasSuccess = false;
+    QElapsedTimer m_sinceNumbers;
+    bool m_stale = false; ///< Numbers are older than the picture.
     bool m_rolling = false;
     bool m_wasEnded = false;
     int m_ended = 0;

@@ -130,7 +130,13 @@ void RolloutPanel::setSnapshot(const std::shared_ptr<const bridge::ArmSnapshot>&
         showPlan();
         showRouting();
     }
-    m_plan->seriesGrew();
+}
+
+void RolloutPanel::redraw()
+{
+    if (m_scene && !m_scene->policy.isEmpty()) {
+        m_plan->seriesGrew();
+    }
 }
 
 void RolloutPanel::addMoment(const Moment& moment)

@@ -27,7 +27,9 @@ public:
     explicit RolloutPanel(bridge::Workspace& workspace, QWidget* parent = nullptr);
 
     void setScene(std::shared_ptr<const bridge::ArmScene> scene);
+    /// Takes over the moment; redraw() shows it.
     void setSnapshot(const std::shared_ptr<const bridge::ArmSnapshot>& snapshot);
+    void redraw();
 
     [[nodiscard]] common::LineChart& plan() { return *m_plan; }
     [[nodiscard]] common::HeatMap& ranks() { return *m_ranks; }
