@@ -156,8 +156,8 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
                            .color = color,
                            .faint = estimate });
         if (!other) {
-            effective << QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.effectiveRank));
-            stable << QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.stableRank));
+            effective.prepend(QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.effectiveRank)));
+            stable.prepend(QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.stableRank)));
         }
     }
     if (!effective.isEmpty()) {
@@ -218,8 +218,20 @@ void CurvePanel::showCurves()
     if (m_state.layers().size() > 1) {
         text += tr("  ·  %n more selected", nullptr, static_cast<int>(m_state.layers().size() - 1));
     }
-    m_note->setText(text);
-    m_note->setToolTip(notes.join(QLatin1Char('\n')));
+    m_noteText = text;
+    m_note->setToolTip(text);
+    elideNote();
+}
+
+void CurvePanel::elideNote()
+{
+    m_note->setText(m_note->fontMetrics().elidedText(m_noteText, Qt::ElideRight, m_note->width()));
+}
+
+void CurvePanel::resizeEvent(QResizeEvent* event)
+{
+    QWidget::resizeEvent(event);
+    elideNote();
 }
 
 } // namespace rankwise::spectra_view

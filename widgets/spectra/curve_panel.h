@@ -25,8 +25,12 @@ public:
 Q_SIGNALS:
     void picked(const QStringList& layers);
 
+protected:
+    void resizeEvent(QResizeEvent* event) override;
+
 private:
     void fillLayers();
+    void elideNote();
     void showCurves();
     void addSubject(const bridge::SpectraSet& set, const QString& path, bool other,
                     std::vector<common::LineChart::Curve>& values, std::vector<common::LineChart::Curve>& energy,
@@ -37,6 +41,7 @@ private:
     common::LineChart* m_energy;
     QComboBox* m_layer;
     QLabel* m_note;
+    QString m_noteText; ///< Whole.
 };
 
 } // namespace rankwise::spectra_view
