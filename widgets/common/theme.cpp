@@ -136,11 +136,14 @@ QString Theme::styleSheet() const
     sheet.replace(QStringLiteral("@warning"), warning.name());
     sheet.replace(QStringLiteral("@good"), good.name());
     if (name == QLatin1String("contrast")) {
-        sheet +=
-            QStringLiteral("QPushButton, QToolButton, QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox {"
-                           " border: 2px solid #ffffff; padding: 2px 6px; background: #000000; color: #ffffff; }"
-                           "QPushButton:focus, QToolButton:focus, QLineEdit:focus { border-color: #ffff00; }"
-                           "QPushButton:disabled, QToolButton:disabled { color: #a0a0a0; border-color: #a0a0a0; }");
+        sheet += QStringLiteral("QPushButton, QToolButton, QLineEdit, QComboBox, QSpinBox, QDoubleSpinBox {"
+                                " border: 2px solid #ffffff; padding: 2px 6px; background: #000000; color: #ffffff; }"
+                                "QPushButton:focus, QToolButton:focus, QLineEdit:focus { border-color: #ffff00; }"
+                                "QPushButton:disabled, QToolButton:disabled { color: #a0a0a0; border-color: #a0a0a0; }"
+                                "QSlider::groove:horizontal { height: 4px; background: #a0a0a0; }"
+                                "QSlider::sub-page:horizontal { background: #ffff00; }"
+                                "QSlider::handle:horizontal { width: 12px; margin: -6px 0; background: #ffffff; }"
+                                "QSlider::handle:horizontal:focus { background: #ffff00; }");
     }
     return sheet;
 }
