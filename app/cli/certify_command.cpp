@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/engine_commands.h"
 #include "backend/adapters/certify_adapter.h"
+#include "backend/analysis/certify_spectra.h"
 #include "backend/compress/certify_para.h"
 #include "backend/models/certify.h"
 #include "backend/train/certify_training.h"
@@ -42,6 +43,9 @@ Result<models::CertifyReport> certify(const fs::path& path, const models::Certif
         std::error_code ignored;
         fs::remove_all(scratch, ignored);
         return report;
+    }
+    if (path.parent_path().filename() == "spectra" && path.extension() == ".json") {
+        return analysis::certifySpectraCase(path, options);
     }
     if (isAdapterCase(path)) {
         return adapters::certifyAdapterCase(path.extension() == ".json" ? path : path / "golden.json", options);

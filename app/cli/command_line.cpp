@@ -142,9 +142,12 @@ void declareData(Declaration& d)
     command->add_option("--disturbance", record->disturbance, "Share of episodes with disturbed execution")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
-    command->add_flag("--labels", record->labels,
-                      "Also record where every object is in each picture, for an auxiliary loss (localization.feature)");
-    command->add_option("--chroma", record->chroma, "Colours of the videos: half (yuv420p) or full (yuv444p) resolution")
+    command->add_flag("--resume", record->resume, "Go on with what an earlier call with the same options left there");
+    command->add_flag(
+        "--labels", record->labels,
+        "Also record where every object is in each picture, for an auxiliary loss (localization.feature)");
+    command
+        ->add_option("--chroma", record->chroma, "Colours of the videos: half (yuv420p) or full (yuv444p) resolution")
         ->check(CLI::IsMember({ "half", "full" }))
         ->capture_default_str();
     command->add_option("--crf", record->crf, "Quality of the videos, lower is better; -1: 26")
@@ -188,6 +191,31 @@ void declareTraining(Declaration& d)
     command->add_option("--out", eval->out, "Folder for results");
     command->add_flag("--video", eval->video, "Write a video of each rollout (needs --out)");
 
+    auto rollout = std::make_shared<RolloutCommandOptions>();
+    command = d.add(d.app(), "rollout", "Roll a policy out in real time as a stream of messages, for a window",
+                    Host::Engine, rollout);
+    command->add_option("--policy", rollout->policy, "Policy folder")->required();
+    command->add_option("--adapter", rollout->adapter, "Adapter folder or run directory");
+    command->add_option("--task", rollout->task, "Task")->required();
+    command->add_option("--arm", rollout->arm, "piper or generic")
+        ->check(CLI::IsMember({ "piper", "generic" }))
+        ->capture_default_str();
+    command->add_option("--seed", rollout->seed, "As of eval: its episodes of this seed are the ones shown")
+        ->capture_default_str();
+    command->add_option("--episode", rollout->episode, "Index of the first episode")
+        ->check(CLI::Range(std::int64_t(0), std::int64_t(1'000'000)))
+        ->capture_default_str();
+    command->add_option("--action-steps", rollout->actionSteps, "Actions run of each chunk; 0: the policy's")
+        ->check(CLI::Range(std::int64_t(0), std::int64_t(10'000)))
+        ->capture_default_str();
+    command->add_option("--image-size", rollout->imageSize, "Pixels of a side of the pictures told; 0: none")
+        ->check(CLI::Range(std::int64_t(0), std::int64_t(1024)))
+        ->capture_default_str();
+    command->add_option("--speed", rollout->speed, "Simulated seconds a second; 0: as fast as it goes")
+        ->check(CLI::Range(0.0, 100.0))
+        ->capture_default_str();
+    command->add_flag("--paused", rollout->paused, "Wait for the first request");
+
     auto para = std::make_shared<ParaOptions>();
     command = d.add(d.app(), "para", "Compress a LoRA adapter by post-hoc rank allocation (PARA)", Host::Engine, para);
     command->add_option("adapter", para->adapter, "Adapter folder")->required();
@@ -198,6 +226,34 @@ void declareTraining(Declaration& d)
     budget->add_option("--bytes", para->bytes, "Target size of the tensors")->check(CLI::PositiveNumber);
     budget->require_option(1);
     command->add_option("--out", para->out, "Folder to create")->required();
+
+    auto compact = std::make_shared<CompactCommandOptions>();
+    command = d.add(d.app(), "compact", "Leave out the vectors of a LoRA-SP bank that no token of a dataset needs",
+                    Host::Engine, compact);
+    command->add_option("adapter", compact->adapter, "LoRA-SP adapter folder or run directory")->required();
+    command->add_option("--policy", compact->policy, "Policy folder that it adapts")->required();
+    command->add_option("--dataset", compact->dataset, "Frames to look at")->required();
+    command->add_option("--share", compact->share, "A vector stays if one token gives it this share of its energy")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    command->add_option("--frames", compact->frames, "How many frames, evenly spread")
+        ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000)))
+        ->capture_default_str();
+    command->add_option("--out", compact->out, "Folder to create")->required();
+
+    auto spectra = std::make_shared<SpectraOptions>();
+    command = d.add(d.app(), "spectra", "Singular values of every linear layer, their energy and ranks", Host::Engine,
+                    spectra);
+    command->add_option("subject", spectra->subject, "Checkpoint, adapter folder or run directory")->required();
+    command->add_option("--base", spectra->base, "Weights under the adapter, or before full fine-tuning");
+    command->add_option("--against", spectra->against, "A second checkpoint or adapter to put beside it");
+    command->add_option("--eta", spectra->eta, "Share of the energy that k(eta) values hold")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+    command->add_option("--out", spectra->out,
+                        "Folder to fill from coarse to fine; the second one goes into its `against`");
+    auto* coarse = command->add_flag("--coarse", spectra->coarseOnly, "Estimates only");
+    command->add_flag("--exact", spectra->exactOnly, "Exact values at once, without the estimates")->excludes(coarse);
 
     auto exported = std::make_shared<ExportOptions>();
     command = d.add(d.app(), "export", "Write a policy with its adapter merged in as a checkpoint of its own",

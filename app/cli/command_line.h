@@ -60,6 +60,7 @@ struct SimRecordOptions {
     std::string frontCamera = "A";
     std::int64_t imageSize = 64;
     double disturbance = 0.7;
+    bool resume = false;
     bool labels = false;
     std::string chroma = "half"; ///< "half" or "full".
     std::int64_t crf = -1;
@@ -83,11 +84,40 @@ struct EvalOptions {
     std::int64_t actionSteps = 0;
     bool video = false;
 };
+struct RolloutCommandOptions {
+    std::string policy;
+    std::string adapter;
+    std::string task;
+    std::string arm = "piper";
+    std::uint64_t seed = 0;
+    std::int64_t episode = 0;
+    std::int64_t actionSteps = 0;
+    std::int64_t imageSize = 160;
+    double speed = 1;
+    bool paused = false;
+};
 struct ParaOptions {
     std::string adapter;
     std::optional<double> gamma, energy, tau;
     std::optional<std::int64_t> bytes;
     std::string out;
+};
+struct CompactCommandOptions {
+    std::string adapter;
+    std::string policy;
+    std::string dataset;
+    std::string out;
+    double share = 0.02;
+    std::int64_t frames = 128;
+};
+struct SpectraOptions {
+    std::string subject;
+    std::string base;
+    std::string against;
+    double eta = 0.9;
+    std::string out;
+    bool coarseOnly = false;
+    bool exactOnly = false;
 };
 struct ExportOptions {
     std::string policy;
@@ -108,9 +138,10 @@ struct GuiOptions {
 /// Private: prints what a program can do, for `doctor`.
 struct ProbeOptions { };
 
-using Command =
-    std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
-                 TrainOptions, EvalOptions, ParaOptions, ExportOptions, DemoOptions, GuiOptions, ProbeOptions>;
+using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions,
+                             SimRecordOptions, TrainOptions, EvalOptions, RolloutCommandOptions, ParaOptions,
+                             CompactCommandOptions, SpectraOptions, ExportOptions, DemoOptions, GuiOptions,
+                             ProbeOptions>;
 
 struct Invocation {
     Host host = Host::Front;

@@ -1,8 +1,10 @@
 // rankwise-engine: everything that needs LibTorch. Private; started by rankwise, which sets OMP_WAIT_POLICY.
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/engine_commands.h"
+#include "app/cli/rollout_output.h"
 
 #include <algorithm>
+#include <string_view>
 #include <thread>
 
 #include <ATen/Context.h>
@@ -58,8 +60,17 @@ ExitCode run(const Invocation& invocation)
     if (const auto* exported = std::get_if<ExportOptions>(&invocation.command)) {
         return runExport(invocation, *exported, job);
     }
+    if (const auto* rollout = std::get_if<RolloutCommandOptions>(&invocation.command)) {
+        return runRollout(invocation, *rollout, job);
+    }
+    if (const auto* spectra = std::get_if<SpectraOptions>(&invocation.command)) {
+        return runSpectra(invocation, *spectra, job);
+    }
     if (const auto* para = std::get_if<ParaOptions>(&invocation.command)) {
         return runPara(invocation, *para, job);
+    }
+    if (const auto* compact = std::get_if<CompactCommandOptions>(&invocation.command)) {
+        return runCompact(invocation, *compact, job);
     }
     if (const auto* demo = std::get_if<DemoOptions>(&invocation.command)) {
         return runDemo(invocation, *demo, job);
@@ -74,6 +85,9 @@ ExitCode run(const Invocation& invocation)
 int main(int argc, char** argv)
 {
     using namespace rankwise::cli;
+    if (argc == 2 && std::string_view(argv[1]) == kRolloutWorker) {
+        return rankwise::eval::serveRollouts(rankwise::eval::kRolloutChannel);
+    }
     const auto parsed = parseCommandLine(argc, argv);
     if (const auto* code = std::get_if<ExitCode>(&parsed)) {
         return static_cast<int>(*code);

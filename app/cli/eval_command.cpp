@@ -10,7 +10,6 @@
 #include <filesystem>
 #include <thread>
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -28,6 +27,14 @@ eval::RuntimeFactory runtimeFactory(const fs::path& policy, const fs::path& adap
         }
         return runtime;
     };
+}
+
+eval::RolloutProcesses rolloutWorkers(std::int64_t processes)
+{
+    std::error_code error;
+    const fs::path self = fs::read_symlink("/proc/self/exe", error);
+    const std::int64_t count = processes > 0 ? processes : std::max(1U, std::thread::hardware_concurrency());
+    return { { self.string(), kRolloutWorker }, static_cast<int>(count) };
 }
 
 Result<fs::path> adapterFolder(const fs::path& path)
@@ -170,18 +177,17 @@ ExitCode runEval(const Invocation& invocation, const EvalOptions& options, Conso
         : options.frontCamera == "both"                          ? sim::CameraSet::SeedParity
                                                                  : sim::CameraSet::A;
     rollout.actionSteps = options.actionSteps;
-    rollout.threads =
-        static_cast<int>(options.processes > 0 ? options.processes : std::max(1U, std::thread::hardware_concurrency()));
     rollout.keepEpisodes = options.video ? options.episodes : 0;
-    at::set_num_threads(1); // one thread a rollout; the rollouts fill the cores
+    eval::RolloutProcesses workers = rolloutWorkers(options.processes);
+    const JobContext quiet { .stop = job.context().stop, .progress = {} }; // the listener knows of all policies
 
     std::vector<eval::RolloutReport> reports;
     OrderedJson comparisons = OrderedJson::array();
     std::string text;
     for (std::size_t i = 0; i < list->size(); ++i) {
         const auto& [name, adapter] = (*list)[i];
-        auto report = eval::runRollouts(
-            name, runtimeFactory(options.policy, adapter), rollout, job.context(),
+        auto report = workers.run(
+            name, { .policy = options.policy, .adapter = adapter }, rollout, quiet,
             [&, &name = name](const eval::RolloutEpisode& episode, std::int64_t done, std::int64_t all) {
                 job.context().report((static_cast<double>(i) + static_cast<double>(done) / static_cast<double>(all))
                                          / static_cast<double>(list->size()),

@@ -82,6 +82,7 @@ ExitCode runRecord(const Invocation& invocation, const SimRecordOptions& options
     record.video.fullChroma = options.chroma == "full";
     record.video.quality = static_cast<int>(options.crf);
     record.out = options.out;
+    record.resume = options.resume;
     const auto summary = sim::recordEpisodes(record, job.context());
     job.clearLine();
     if (!summary) {

@@ -14,21 +14,42 @@ namespace {
 
 constexpr const char* kInk = "#222";
 constexpr const char* kGrid = "#ddd";
+constexpr const char* kBeyond = "#b9d3e6"; ///< Bars beyond a cut.
 /// Okabe and Ito's palette for colour-blind eyes; each series also has its own dash pattern.
 constexpr std::array kSeriesColors { "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000" };
 constexpr std::array kDashes { "", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 2 1 2" };
 
 std::string number(double value)
 {
+    const double size = std::abs(value);
     if (value == 0) {
         return "0";
     }
-    const double size = std::abs(value);
-    if (size >= 1e5 || size < 1e-3) {
+    if (size < 1e-3 || size >= 1e12) {
         return fmt::format("{:.2g}", value);
     }
-    std::string text = fmt::format("{:.4g}", value);
-    return text;
+    if (size >= 1e4) {
+        return size >= 1e9 ? fmt::format("{:.4g} G", value / 1e9)
+            : size >= 1e6  ? fmt::format("{:.4g} M", value / 1e6)
+                           : fmt::format("{:.4g} k", value / 1e3);
+    }
+    return fmt::format("{:.4g}", value);
+}
+
+/// log10 of 1, 2 and 5 times the powers of ten inside of [low, high], of the powers alone where they are enough.
+std::vector<double> logTicks(double low, double high)
+{
+    std::vector<double> ticks;
+    const bool wide = high - low > 3;
+    for (double power = std::floor(low); power <= high; ++power) {
+        for (const double factor : { 1.0, 2.0, 5.0 }) {
+            const double tick = power + std::log10(factor);
+            if (tick >= low - 1e-9 && tick <= high + 1e-9 && (factor == 1.0 || !wide)) {
+                ticks.push_back(tick);
+            }
+        }
+    }
+    return ticks.size() >= 2 ? ticks : niceTicks(low, high, 6);
 }
 
 /// Margins, scales and the text of one figure.
@@ -46,8 +67,9 @@ public:
         }
         if (!frame.yTitle.empty()) {
             const double y = (m_top + m_bottom) / 2;
-            m_out += fmt::format(R"svg(<text x="14" y="{:.1f}" text-anchor="middle" transform="rotate(-90 14 {:.1f})">{}</text>)svg",
-                                 y, y, escaped(frame.yTitle));
+            m_out += fmt::format(
+                R"svg(<text x="14" y="{:.1f}" text-anchor="middle" transform="rotate(-90 14 {:.1f})">{}</text>)svg", y,
+                y, escaped(frame.yTitle));
         }
     }
 
@@ -62,13 +84,14 @@ public:
 
     void text(double x, double y, std::string_view words, const char* anchor, const char* more = "")
     {
-        m_out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}" {}>{}</text>)", x, y, anchor, more, escaped(words));
+        m_out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}" {}>{}</text>)", x, y, anchor, more,
+                             escaped(words));
     }
     void line(double x1, double y1, double x2, double y2, const char* color, double width = 1, const char* dash = "")
     {
         m_out += fmt::format(
-            R"(<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>)", x1,
-            y1, x2, y2, color, width, dash);
+            R"(<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}" stroke-dasharray="{}"/>)",
+            x1, y1, x2, y2, color, width, dash);
     }
     void rect(double x, double y, double width, double height, std::string_view fill, const char* more = "")
     {
@@ -87,7 +110,7 @@ public:
     }
     void axisY(bool log = false)
     {
-        for (const double tick : niceTicks(m_y[0], m_y[1], 6)) {
+        for (const double tick : log ? logTicks(m_y[0], m_y[1]) : niceTicks(m_y[0], m_y[1], 6)) {
             line(m_left, py(tick), m_right, py(tick), kGrid);
             text(m_left - 6, py(tick) + 4, number(log ? std::pow(10, tick) : tick), "end");
         }
@@ -135,7 +158,8 @@ std::string noData(const FigureFrame& frame)
 /// Every label, or every n-th where they would overlap.
 std::size_t labelStride(std::size_t count, double pixels, double pixelsEach)
 {
-    return std::max<std::size_t>(1, static_cast<std::size_t>(std::ceil(static_cast<double>(count) * pixelsEach / pixels)));
+    return std::max<std::size_t>(1,
+                                 static_cast<std::size_t>(std::ceil(static_cast<double>(count) * pixelsEach / pixels)));
 }
 
 double widestLabel(const std::vector<std::string>& labels)
@@ -147,18 +171,27 @@ double widestLabel(const std::vector<std::string>& labels)
     return static_cast<double>(longest) * 6.2;
 }
 
-}  // namespace
+} // namespace
 
 std::string escaped(std::string_view text)
 {
     std::string out;
     for (const char c : text) {
         switch (c) {
-        case '&': out += "&amp;"; break;
-        case '<': out += "&lt;"; break;
-        case '>': out += "&gt;"; break;
-        case '"': out += "&quot;"; break;
-        default: out += c;
+        case '&':
+            out += "&amp;";
+            break;
+        case '<':
+            out += "&lt;";
+            break;
+        case '>':
+            out += "&gt;";
+            break;
+        case '"':
+            out += "&quot;";
+            break;
+        default:
+            out += c;
         }
     }
     return out;
@@ -237,7 +270,8 @@ std::string svg(const LineChart& chart)
             path += fmt::format("{}{:.1f} {:.1f}", pen ? "L" : "M", canvas.px(chart.series[s].x[i]), canvas.py(value));
             pen = true;
         }
-        canvas.raw(fmt::format(R"(<path d="{}" fill="none" stroke="{}" stroke-width="1.6" stroke-dasharray="{}"/>)", path, color, dash));
+        canvas.raw(fmt::format(R"(<path d="{}" fill="none" stroke="{}" stroke-width="1.6" stroke-dasharray="{}"/>)",
+                               path, color, dash));
         const double legend = canvas.top() + 8 + 18 * static_cast<double>(s);
         canvas.line(canvas.right() + 10, legend, canvas.right() + 34, legend, color, 2, dash);
         canvas.text(canvas.right() + 40, legend + 4, chart.series[s].name, "start");
@@ -277,7 +311,8 @@ std::string svg(const Heatmap& map)
     }
     const std::size_t columnStride = labelStride(map.columns.size(), canvas.right() - canvas.left(), 52);
     for (std::size_t c = 0; c < map.columns.size(); c += columnStride) {
-        canvas.text(canvas.left() + cellWidth * (static_cast<double>(c) + 0.5), canvas.bottom() + 16, map.columns[c], "middle");
+        canvas.text(canvas.left() + cellWidth * (static_cast<double>(c) + 0.5), canvas.bottom() + 16, map.columns[c],
+                    "middle");
     }
     const double bar = canvas.right() + 16;
     constexpr int kBarSteps = 48;
@@ -288,8 +323,9 @@ std::string svg(const Heatmap& map)
     canvas.text(bar + 18, canvas.bottom(), number(low), "start");
     canvas.text(bar + 18, canvas.top() + 9, number(high), "start");
     const double middle = (canvas.top() + canvas.bottom()) / 2;
-    canvas.raw(fmt::format(R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" transform="rotate(-90 {:.1f} {:.1f})">{}</text>)svg",
-                           bar + 30, middle, bar + 30, middle, escaped(map.valueTitle)));
+    canvas.raw(fmt::format(
+        R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" transform="rotate(-90 {:.1f} {:.1f})">{}</text>)svg",
+        bar + 30, middle, bar + 30, middle, escaped(map.valueTitle)));
     return canvas.finish();
 }
 
@@ -320,16 +356,18 @@ std::string svg(const BoxPlot& plot)
         const double x = canvas.left() + slot * (static_cast<double>(i) + 0.5);
         const double half = std::min(slot * 0.35, 14.0);
         canvas.line(x, canvas.py(box.quantiles[0]), x, canvas.py(box.quantiles[4]), kInk);
-        canvas.rect(x - half, canvas.py(box.quantiles[3]), 2 * half, canvas.py(box.quantiles[1]) - canvas.py(box.quantiles[3]),
-                    "#9ecae1", "stroke=\"#0072b2\"");
+        canvas.rect(x - half, canvas.py(box.quantiles[3]), 2 * half,
+                    canvas.py(box.quantiles[1]) - canvas.py(box.quantiles[3]), "#9ecae1", "stroke=\"#0072b2\"");
         canvas.line(x - half, canvas.py(box.quantiles[2]), x + half, canvas.py(box.quantiles[2]), "#0072b2", 2);
         if (box.reference) {
-            canvas.raw(fmt::format(R"(<path d="M{:.1f} {:.1f}l5 5l-5 5l-5 -5z" fill="#d55e00"/>)", x, canvas.py(*box.reference) - 5));
+            canvas.raw(fmt::format(R"(<path d="M{:.1f} {:.1f}l5 5l-5 5l-5 -5z" fill="#d55e00"/>)", x,
+                                   canvas.py(*box.reference) - 5));
         }
         if (i % stride == 0) {
             const double y0 = canvas.bottom() + 10;
-            canvas.raw(fmt::format(R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="end" font-size="10" transform="rotate(-45 {:.1f} {:.1f})">{}</text>)svg",
-                                   x + 3, y0, x + 3, y0, escaped(box.label)));
+            canvas.raw(fmt::format(
+                R"svg(<text x="{:.1f}" y="{:.1f}" text-anchor="end" font-size="10" transform="rotate(-45 {:.1f} {:.1f})">{}</text>)svg",
+                x + 3, y0, x + 3, y0, escaped(box.label)));
         }
     }
     if (!plot.referenceName.empty()) {
@@ -387,11 +425,23 @@ std::string svg(const IntervalScatter& chart)
     canvas.rangeY(y.low, std::max(y.high, y.low + 1e-9));
     canvas.axisY();
     canvas.axisX();
+    std::vector<std::array<double, 3>> labels; // left, right, middle of those that stand
     for (const auto& point : chart.points) {
         const double px = canvas.px(point.x);
+        const double right = px + 9 + widestLabel({ point.label });
+        double labelY = canvas.py(point.y);
+        for (int step = 1; std::ranges::any_of(labels,
+                                               [&](const auto& other) {
+                                                   return px < other[1] && right > other[0]
+                                                       && std::abs(labelY - other[2]) < 12;
+                                               });
+             ++step) {
+            labelY = canvas.py(point.y) + (step % 2 == 1 ? 13.0 : -13.0) * ((step + 1) / 2);
+        }
+        labels.push_back({ px, right, labelY });
         canvas.line(px, canvas.py(point.low), px, canvas.py(point.high), "#0072b2", 1.5);
         canvas.raw(fmt::format(R"(<circle cx="{:.1f}" cy="{:.1f}" r="4" fill="#0072b2"/>)", px, canvas.py(point.y)));
-        canvas.text(px + 7, canvas.py(point.y) + 4, point.label, "start", "font-size=\"11\"");
+        canvas.text(px + 7, labelY + 4, point.label, "start", "font-size=\"11\"");
     }
     return canvas.finish();
 }
@@ -413,7 +463,11 @@ std::string svg(const Histogram& histogram)
     const double width = (canvas.right() - canvas.left()) / static_cast<double>(histogram.counts.size());
     for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
         const double top = canvas.py(histogram.counts[i]);
-        canvas.rect(canvas.left() + width * static_cast<double>(i), top, width * 0.94, canvas.bottom() - top, "#0072b2");
+        const double middle = histogram.low
+            + (histogram.high - histogram.low) * (static_cast<double>(i) + 0.5)
+                / static_cast<double>(histogram.counts.size());
+        canvas.rect(canvas.left() + width * static_cast<double>(i), top, width * 0.94, canvas.bottom() - top,
+                    histogram.cut && middle > *histogram.cut ? kBeyond : kSeriesColors[0]);
     }
     canvas.axisX();
     if (histogram.cut) {
@@ -425,4 +479,4 @@ std::string svg(const Histogram& histogram)
     return canvas.finish();
 }
 
-}  // namespace rankwise::eval
+} // namespace rankwise::eval

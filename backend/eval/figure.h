@@ -93,7 +93,7 @@ struct Histogram {
     double low = 0;
     double high = 1;
     std::vector<double> counts;
-    std::optional<double> cut; ///< A vertical line, named `cutName`.
+    std::optional<double> cut; ///< A vertical line, named `cutName`; bars beyond it are pale.
     std::string cutName;
 };
 

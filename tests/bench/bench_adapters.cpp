@@ -282,19 +282,23 @@ void para()
     double best = 1e9;
     double bestCpu = 1e9;
     double bestWhole = 1e9;
+    double bestWholeCpu = 1e9;
     for (int repeat = 0; repeat < 5; ++repeat) {
         const double cpu = cpuSeconds();
         const double start = wallSeconds();
         const auto spectra = must(compress::decomposeUpdates(plain));
         best = std::min(best, wallSeconds() - start);
         bestCpu = std::min(bestCpu, cpuSeconds() - cpu);
+        const double wholeCpu = cpuSeconds();
         const double whole = wallSeconds();
         (void)must(compress::compressAdapter(root / "input", root / fmt::format("out{}", repeat), {}));
         bestWhole = std::min(bestWhole, wallSeconds() - whole);
+        bestWholeCpu = std::min(bestWholeCpu, cpuSeconds() - wholeCpu);
     }
     fmt::print(
-        "decomposition {:.3f} s wall ({:.3f} s CPU); folder to folder, gamma 0.25, files synced: {:.3f} s wall\n", best,
-        bestCpu, bestWhole);
+        "decomposition {:.3f} s wall ({:.3f} s CPU); folder to folder, gamma 0.25, files synced: {:.3f} s wall "
+        "({:.3f} s CPU)\n",
+        best, bestCpu, bestWhole, bestWholeCpu);
     std::filesystem::remove_all(root);
 }
 

@@ -35,7 +35,8 @@ void expectWellFormed(const std::string& xml)
         ASSERT_NE(end, std::string::npos);
         const std::string tag = xml.substr(at + 1, end - at - 1);
         EXPECT_EQ(std::count(tag.begin(), tag.end(), '"') % 2, 0) << tag;
-        const std::string name = tag.substr(tag.front() == '/' ? 1 : 0, tag.find_first_of(" /", 1) - (tag.front() == '/' ? 1 : 0));
+        const std::string name =
+            tag.substr(tag.front() == '/' ? 1 : 0, tag.find_first_of(" /", 1) - (tag.front() == '/' ? 1 : 0));
         if (tag.front() == '/') {
             ASSERT_FALSE(open.empty());
             EXPECT_EQ(open.back(), tag.substr(1));
@@ -51,7 +52,8 @@ void expectWellFormed(const std::string& xml)
 
 TEST(Figure, LineChartBreaksAtGaps)
 {
-    const std::string text = svg(LineChart { { "Loss", "step", "loss" }, { { "a & b", { 0, 1, 2, 3 }, { 1, NAN, 2, 3 } } } });
+    const std::string text =
+        svg(LineChart { { "Loss", "step", "loss" }, { { "a & b", { 0, 1, 2, 3 }, { 1, NAN, 2, 3 } } } });
     expectWellFormed(text);
     EXPECT_EQ(count(text, "a &amp; b"), 1U);
     const std::size_t path = text.find("<path d=\"");
@@ -60,7 +62,9 @@ TEST(Figure, LineChartBreaksAtGaps)
 
 TEST(Figure, HeatmapDrawsEveryCell)
 {
-    Heatmap map { { "Ranks", "step", "layer" }, { "q", "v" }, { "0", "10", "20" }, { { 1, 2, 3 }, { 4, NAN, 6 } }, "rank" };
+    Heatmap map {
+        { "Ranks", "step", "layer" }, { "q", "v" }, { "0", "10", "20" }, { { 1, 2, 3 }, { 4, NAN, 6 } }, "rank"
+    };
     const std::string text = svg(map);
     expectWellFormed(text);
     EXPECT_EQ(count(text, "crispEdges"), 5U);
@@ -80,6 +84,43 @@ TEST(Figure, BoxPlotsShareAScale)
     EXPECT_EQ(count(own, ">60<"), 0U);
 }
 
+TEST(Figure, BarsBeyondTheCutArePale)
+{
+    Histogram histogram { .frame = { "s", "vector", "score" }, .low = 0, .high = 4, .counts = { 4, 3, 2, 1 } };
+    EXPECT_EQ(count(svg(histogram), "#b9d3e6"), 0U);
+    histogram.cut = 3;
+    histogram.cutName = "k = 3";
+    const std::string text = svg(histogram);
+    expectWellFormed(text);
+    EXPECT_EQ(count(text, "#b9d3e6"), 1U);
+    EXPECT_EQ(count(text, "k = 3"), 1U);
+}
+
+TEST(Figure, LabelsOfPointsDoNotCover)
+{
+    IntervalScatter scatter { .frame = { "s", "x", "y" } };
+    scatter.points = { { "first", 100'000, 0.5, 0.4, 0.6 }, { "second", 101'000, 0.5, 0.4, 0.6 } };
+    const std::string text = svg(scatter);
+    expectWellFormed(text);
+    const auto height = [&](const char* label) {
+        const std::size_t end = text.find(std::string(">") + label + "<");
+        const std::size_t at = text.rfind(" y=\"", end);
+        return std::stod(text.substr(at + 4));
+    };
+    EXPECT_GE(std::abs(height("first") - height("second")), 12);
+    EXPECT_GE(count(text, " k<"), 2U) << "ticks in thousands";
+}
+
+TEST(Figure, LogarithmicTicksAreRound)
+{
+    const std::string text =
+        svg(LineChart { { "g", "step", "norm" }, { { "a", { 0, 1 }, { 0.38, 4.2 } } }, true, true });
+    expectWellFormed(text);
+    EXPECT_EQ(count(text, ">0.5<"), 1U);
+    EXPECT_EQ(count(text, ">2<"), 1U);
+    EXPECT_EQ(text.find("3.98"), std::string::npos);
+}
+
 TEST(Figure, EmptyDataSaysSo)
 {
     for (const std::string& text : { svg(LineChart {}), svg(Heatmap {}), svg(BoxPlot {}), svg(IntervalChart {}),
@@ -91,7 +132,8 @@ TEST(Figure, EmptyDataSaysSo)
 
 TEST(Figure, OthersAreWellFormed)
 {
-    expectWellFormed(svg(BoxPlot { { "Rank", "layer", "rank" }, { { "q", { 1, 2, 3, 4, 5 }, 2.5 }, { "v", { 0, 0, 0, 0, 0 }, {} } }, "step 0" }));
+    expectWellFormed(svg(BoxPlot {
+        { "Rank", "layer", "rank" }, { { "q", { 1, 2, 3, 4, 5 }, 2.5 }, { "v", { 0, 0, 0, 0, 0 }, {} } }, "step 0" }));
     expectWellFormed(svg(IntervalChart { { "Success", "share", "" }, { { "base", 0.1, 0.02, 0.3, "2/20" } } }));
     expectWellFormed(svg(IntervalScatter { { "Size", "bytes", "success" }, { { "x", 10, 0.5, 0.4, 0.6 } } }));
     expectWellFormed(svg(Histogram { { "Scores", "score", "count" }, 0, 1, { 1, 5, 2 }, 0.4, "cut" }));
@@ -142,4 +184,4 @@ TEST(Report, IsSelfContained)
     std::filesystem::remove(path);
 }
 
-}  // namespace
+} // namespace
