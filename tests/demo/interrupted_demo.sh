@@ -27,7 +27,7 @@ interrupted() { # signal expected-exit-code what condition...
     [ -e "$out/report.html" ] && { echo "FAILED: a report after $what"; exit 1; }
     # Readable by everybody else: the dataset, each run, each rollout but a torn last line.
     if [ -e "$out/dataset/meta/info.json" ]; then
-        "$rankwise" dataset check "$out/dataset" > "$folder/check.$what" || { cat "$folder/check.$what"; exit 1; }
+        "$rankwise" dataset check "$out/dataset" > "$folder/check.$what" 2>&1 || { cat "$folder/check.$what"; exit 1; }
     fi
     for run in "$out"/runs/*/; do
         [ ! -e "$run/run.json" ] || "$rankwise" inspect "$run" > /dev/null
