@@ -237,6 +237,7 @@ private:
         options.generator.episodes = static_cast<int>(m_plan.episodes);
         options.generator.seed = m_options.seed;
         options.generator.width = options.generator.height = static_cast<int>(m_plan.imageSize);
+        options.video.fullChroma = true; // half of a 64 pixel picture's colours is too little to find a button by
         options.out = datasetFolder();
         options.resume = true;
         return options;
@@ -552,7 +553,7 @@ private:
             tasks += (tasks.empty() ? "" : ",") + task;
         }
         std::vector<std::string> lines { fmt::format(
-            "rankwise sim record --task {} --episodes {} --seed {} --image-size {} --out dataset", tasks,
+            "rankwise sim record --task {} --episodes {} --seed {} --image-size {} --chroma full --out dataset", tasks,
             m_plan.episodes, m_options.seed, m_plan.imageSize) };
         std::string compared = "--adapter none";
         for (const DemoMethod& method : m_plan.methods) {
