@@ -3,6 +3,7 @@
 #include "app/cli/engine_commands.h"
 #include "app/cli/rollout_output.h"
 #include "backend/compress/compact.h"
+#include "backend/data/run_directory.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -22,7 +23,7 @@ std::string compactText(const Json& receipt)
 
 ExitCode runCompact(const Invocation& invocation, const CompactCommandOptions& options, ConsoleJob& job)
 {
-    const auto adapter = adapterFolder(options.adapter);
+    const auto adapter = data::newestCheckpointOr(options.adapter);
     if (!adapter) {
         return printError(invocation, adapter.error());
     }

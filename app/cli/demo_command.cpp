@@ -15,6 +15,7 @@
 #include "backend/compress/compact.h"
 #include "backend/compress/para.h"
 #include "backend/data/dataset_info.h"
+#include "backend/data/run_directory.h"
 #include "backend/sim/record.h"
 
 #include <algorithm>
@@ -388,7 +389,7 @@ private:
             return {};
         }
         RW_TRY_VOID(createFolders(out.parent_path()));
-        RW_TRY(const fs::path adapter, adapterFolder(runFolder("lora")));
+        RW_TRY(const fs::path adapter, data::newestCheckpointOr(runFolder("lora")));
         // Beside its place until it is whole.
         const fs::path making = m_out / "para" / ("making-" + budgetName(budget));
         std::error_code error;
@@ -412,7 +413,7 @@ private:
         if (!compacts() || fs::exists(compactFolder())) {
             return {};
         }
-        RW_TRY(const fs::path adapter, adapterFolder(runFolder("lora_sp")));
+        RW_TRY(const fs::path adapter, data::newestCheckpointOr(runFolder("lora_sp")));
         RW_TRY(const Json receipt,
                compress::compactAdapter(m_base, adapter, datasetFolder(), compactFolder(),
                                         { .leastShare = m_plan.compactShare, .frames = m_plan.compactFrames },
@@ -425,7 +426,7 @@ private:
     {
         std::vector<Entry> list { { "base", {} } };
         for (const DemoMethod& method : m_plan.methods) {
-            RW_TRY(const fs::path adapter, adapterFolder(runFolder(method.name)));
+            RW_TRY(const fs::path adapter, data::newestCheckpointOr(runFolder(method.name)));
             list.push_back({ method.name, adapter });
         }
         if (compacts()) {

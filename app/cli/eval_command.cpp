@@ -37,18 +37,6 @@ eval::RolloutProcesses rolloutWorkers(std::int64_t processes)
     return { { self.string(), kRolloutWorker }, static_cast<int>(count) };
 }
 
-Result<fs::path> adapterFolder(const fs::path& path)
-{
-    if (!data::isRunDirectory(path)) {
-        return path;
-    }
-    const auto checkpoints = data::listCheckpoints({ path });
-    if (checkpoints.empty()) {
-        return fail(Errc::FileNotFound, "the run has no checkpoint yet; train further", path.string());
-    }
-    return checkpoints.back().folder;
-}
-
 Result<void> copyPipelines(const fs::path& from, const fs::path& to)
 {
     std::error_code error;
@@ -131,7 +119,7 @@ Result<std::vector<Contestant>> contestants(const EvalOptions& options)
             list.push_back({ "base", {} });
             continue;
         }
-        RW_TRY(const fs::path folder, adapterFolder(path));
+        RW_TRY(const fs::path folder, data::newestCheckpointOr(path));
         list.push_back({ fs::path(path).filename().string(), folder });
     }
     return list;

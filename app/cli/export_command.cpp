@@ -4,6 +4,7 @@
 #include "app/cli/rollout_output.h"
 #include "backend/base/file.h"
 #include "backend/base/json.h"
+#include "backend/data/run_directory.h"
 
 #include <vector>
 
@@ -36,9 +37,9 @@ Result<fs::path> exportPolicy(const ExportOptions& options, const JobContext& jo
 {
     serve::RuntimeOptions load { .policy = options.policy };
     if (!options.adapter.empty()) {
-        RW_TRY(load.adapter, adapterFolder(options.adapter));
+        RW_TRY(load.adapter, data::newestCheckpointOr(options.adapter));
     } else {
-        RW_TRY(load.policy, adapterFolder(options.policy));
+        RW_TRY(load.policy, data::newestCheckpointOr(options.policy));
     }
     std::vector<Warning> warnings;
     RW_TRY(const auto runtime, serve::PolicyRuntime::load(load, warnings, job));

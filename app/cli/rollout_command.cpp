@@ -3,6 +3,7 @@
 #include "app/cli/engine_commands.h"
 #include "app/cli/rollout_output.h"
 #include "backend/base/worker_thread.h"
+#include "backend/data/run_directory.h"
 #include "backend/eval/live_rollout.h"
 
 #include <array>
@@ -183,7 +184,7 @@ Result<void> roll(const RolloutCommandOptions& options, int threads, Outbox& out
     RW_TRY(const sim::ArmKind arm, sim::armFromName(options.arm));
     fs::path adapter = options.adapter;
     if (!adapter.empty()) {
-        RW_TRY(adapter, adapterFolder(adapter));
+        RW_TRY(adapter, data::newestCheckpointOr(adapter));
     }
     RW_TRY(const auto runtime, runtimeFactory(options.policy, adapter)());
     at::set_num_threads(threads);

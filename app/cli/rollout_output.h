@@ -23,9 +23,6 @@ inline constexpr const char* kRolloutWorker = "rollout-worker";
 /// Workers of this program; `processes` <= 0 takes the cores.
 [[nodiscard]] eval::RolloutProcesses rolloutWorkers(std::int64_t processes);
 
-/// The newest checkpoint of a run directory; any other path as it is. Errors: FileNotFound (a run without checkpoint).
-[[nodiscard]] Result<std::filesystem::path> adapterFolder(const std::filesystem::path& path);
-
 /// Copies what normalises states and actions from one adapter folder to another: without it the base's statistics
 /// would drive the robot. Errors: IoFailed, DiskFull.
 [[nodiscard]] Result<void> copyPipelines(const std::filesystem::path& from, const std::filesystem::path& to);

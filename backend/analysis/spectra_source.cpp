@@ -228,18 +228,6 @@ fs::path findBase(const std::string& named, const fs::path& adapter)
     return {};
 }
 
-Result<fs::path> resolved(const fs::path& path)
-{
-    if (!data::isRunDirectory(path)) {
-        return path;
-    }
-    const auto checkpoints = data::listCheckpoints({ path });
-    if (checkpoints.empty()) {
-        return fail(Errc::FileNotFound, "the run has no checkpoint yet; train further", path.string());
-    }
-    return checkpoints.back().folder;
-}
-
 std::string absoluteText(const fs::path& path)
 {
     return path.empty() ? std::string() : fs::absolute(path).lexically_normal().string();
@@ -310,10 +298,10 @@ Result<SpectraSource> SpectraSource::open(const SourceOptions& options)
     if (!fs::exists(options.subject, error)) {
         return fail(Errc::FileNotFound, "there is no such file or folder", options.subject.string());
     }
-    RW_TRY(const fs::path subject, resolved(options.subject));
+    RW_TRY(const fs::path subject, data::newestCheckpointOr(options.subject));
     fs::path basePath = options.base;
     if (!basePath.empty()) {
-        RW_TRY(basePath, resolved(basePath));
+        RW_TRY(basePath, data::newestCheckpointOr(basePath));
     }
     std::optional<Adapter> adapter;
     std::optional<Weights> base;

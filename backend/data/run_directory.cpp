@@ -501,6 +501,18 @@ std::vector<CheckpointInfo> listCheckpoints(const RunPaths& paths)
     return found;
 }
 
+Result<fs::path> newestCheckpointOr(const fs::path& path)
+{
+    if (!isRunDirectory(path)) {
+        return path;
+    }
+    const std::vector<CheckpointInfo> checkpoints = listCheckpoints({ path });
+    if (checkpoints.empty()) {
+        return fail(Errc::FileNotFound, "the run has no checkpoint yet; train further", path.string());
+    }
+    return checkpoints.back().folder;
+}
+
 std::map<std::int64_t, fs::path> listSnapshots(const RunPaths& paths)
 {
     std::map<std::int64_t, fs::path> found;

@@ -200,6 +200,8 @@ struct CheckpointInfo {
 
 /// Checkpoints with a manifest, by step.
 [[nodiscard]] std::vector<CheckpointInfo> listCheckpoints(const RunPaths& paths);
+/// The newest checkpoint where `path` is a run directory, else `path` itself. Errors: FileNotFound (none yet).
+[[nodiscard]] Result<std::filesystem::path> newestCheckpointOr(const std::filesystem::path& path);
 /// Snapshot files by step.
 [[nodiscard]] std::map<std::int64_t, std::filesystem::path> listSnapshots(const RunPaths& paths);
 
