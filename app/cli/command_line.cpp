@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/command_line.h"
 
+#include <algorithm>
 #include <iostream>
 
 #include <CLI/CLI.hpp>
@@ -218,7 +219,7 @@ void declareTraining(Declaration& d)
 
     auto para = std::make_shared<ParaOptions>();
     command = d.add(d.app(), "para", "Compress a LoRA adapter by post-hoc rank allocation (PARA)", Host::Engine, para);
-    command->add_option("adapter", para->adapter, "Adapter folder")->required();
+    command->add_option("adapter", para->adapter, "Adapter folder or run directory")->required();
     auto* budget = command->add_option_group("budget", "Exactly one of");
     budget->add_option("--gamma", para->gamma, "Share of the rank budget to keep")->check(CLI::Range(0.0, 1.0));
     budget->add_option("--energy", para->energy, "Share of the energy to keep")->check(CLI::Range(0.0, 1.0));
@@ -276,6 +277,26 @@ void declareTraining(Declaration& d)
 
 } // namespace
 
+namespace {
+
+/// Nothing but `rankwise` asks what there is; another word is no command.
+ExitCode withoutCommand(const CLI::App& app, int argc, const char* const* argv)
+{
+    const auto* word = std::find_if(argv + 1, argv + argc, [](const char* text) { return text[0] != '-'; });
+    if (word == argv + argc) {
+        std::cerr << app.help();
+        return ExitCode::Usage;
+    }
+    std::cerr << "error: there is no command \"" << *word << "\"; the commands are";
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); })) {
+        std::cerr << ' ' << command->get_name();
+    }
+    std::cerr << '\n';
+    return ExitCode::Usage;
+}
+
+} // namespace
+
 std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const* argv)
 {
     CLI::App app(kIntroduction, "rankwise");
@@ -291,6 +312,9 @@ std::variant<Invocation, ExitCode> parseCommandLine(int argc, const char* const*
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
+        if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) && app.get_subcommands().empty()) {
+            return withoutCommand(app, argc, argv);
+        }
         return app.exit(error, std::cout, std::cerr) == 0 ? ExitCode::Success : ExitCode::Usage;
     }
     Invocation invocation = declaration.invocation();

@@ -3,6 +3,7 @@
 #include "app/cli/engine_commands.h"
 #include "app/cli/rollout_output.h"
 #include "backend/compress/para.h"
+#include "backend/data/run_directory.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -30,13 +31,17 @@ compress::ParaPolicy policyOf(const ParaOptions& options)
 
 ExitCode runPara(const Invocation& invocation, const ParaOptions& options, ConsoleJob& job)
 {
+    const auto adapter = data::newestCheckpointOr(options.adapter);
+    if (!adapter) {
+        return printError(invocation, adapter.error());
+    }
     const auto receipt =
-        compress::compressAdapter(options.adapter, options.out, { .policy = policyOf(options) }, job.context());
+        compress::compressAdapter(*adapter, options.out, { .policy = policyOf(options) }, job.context());
     job.clearLine();
     if (!receipt) {
         return printError(invocation, receipt.error());
     }
-    if (const auto copied = copyPipelines(options.adapter, options.out); !copied) {
+    if (const auto copied = copyPipelines(*adapter, options.out); !copied) {
         return printError(invocation, copied.error());
     }
     printResult(invocation, jsonText(*receipt), jsonText(*receipt));

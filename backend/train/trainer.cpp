@@ -53,6 +53,7 @@ struct Assembly {
     std::unique_ptr<models::Policy> policy;
     std::optional<models::PolicyProcessor> processor;
     std::optional<models::PolicyProcessor> brought; ///< That of the checkpoint, where it has one.
+    models::Statistics statistics;                  ///< The dataset's, whoever's normalise.
     std::unique_ptr<adapters::AdaptationMethod> method;
     std::optional<LocalizationHead> localization;
     std::unique_ptr<AdamW> optimizer;
@@ -245,15 +246,17 @@ Result<void> makeProcessor(Assembly& parts, const TrainConfig& config, const Job
                         config.policy.path);
         }
         parts.processor = parts.brought;
+        RW_TRY(parts.statistics,
+               datasetStatistics(*parts.reader, parts.mapping, parts.brought->relativeActions(),
+                                 parts.policy->chunkSize(), job));
         return {};
     }
     options.relative = relativeActions(parts, config);
-    RW_TRY(models::Statistics statistics,
+    RW_TRY(parts.statistics,
            datasetStatistics(*parts.reader, parts.mapping, *options.relative, parts.policy->chunkSize(), job));
     RW_TRY(std::optional<io::Tokenizer> tokenizer, findTokenizer(config, parts.brought, parts.warnings));
     RW_TRY(parts.processor,
-           models::PolicyProcessor::create(parts.policy->config(),
-                                           floored(std::move(statistics), config.dataset.stdFloor),
+           models::PolicyProcessor::create(parts.policy->config(), floored(parts.statistics, config.dataset.stdFloor),
                                            std::move(tokenizer), options));
     return {};
 }
@@ -343,12 +346,11 @@ std::string unitHint(double ratio)
 }
 
 /// Dataset against checkpoint, feature by feature.
-void checkNormalisation(PreflightReport& report, const Assembly& parts, const TrainConfig& config,
-                        const models::Statistics& own)
+void checkNormalisation(PreflightReport& report, const Assembly& parts, const TrainConfig& config)
 {
     const bool fromCheckpoint = config.dataset.statistics == "checkpoint";
     bool clean = true;
-    for (const auto& [feature, values] : own) {
+    for (const auto& [feature, values] : parts.statistics) {
         const at::Tensor mean = values.at("mean").to(at::kDouble).flatten();
         const at::Tensor std = values.at("std").to(at::kDouble).flatten();
         if (!at::isfinite(mean).all().item<bool>() || !at::isfinite(std).all().item<bool>()) {
@@ -569,10 +571,7 @@ Result<PreflightReport> preflight(Assembly& parts, const TrainConfig& config, bo
     checkDataset(report, parts, config);
     checkCameras(report, parts);
     checkTasks(report, parts);
-    RW_TRY(const models::Statistics statistics,
-           datasetStatistics(*parts.reader, parts.mapping, parts.processor->relativeActions(),
-                             parts.policy->chunkSize(), job));
-    checkNormalisation(report, parts, config, statistics);
+    checkNormalisation(report, parts, config);
     checkModules(report, parts);
     if (report.passed()) {
         job.report(0, "first batch");
