@@ -6,7 +6,7 @@
 #include "backend/base/resources.h"
 #include "backend/data/spectra_folder.h"
 #include "backend/io/safetensors_writer.h"
-#include "tests/widgets/run_fixture.h"
+#include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/column_model.h"
 #include "widgets/bridge/jobs_model.h"
 #include "widgets/bridge/recognition.h"
@@ -19,7 +19,6 @@
 #include "widgets/common/imgui_view.h"
 #include "widgets/common/line_chart.h"
 #include "widgets/common/vtk_view.h"
-#include "widgets/common/watched_application.h"
 #include "widgets/spectra/curve_panel.h"
 #include "widgets/spectra/rank_chart.h"
 #include "widgets/spectra/spectra_view.h"
@@ -33,18 +32,14 @@
 #include <QDir>
 #include <QElapsedTimer>
 #include <QFileInfo>
-#include <QImage>
 #include <QPushButton>
 #include <QSignalSpy>
 #include <QSlider>
 #include <QTableView>
 #include <QTabWidget>
-#include <QTemporaryDir>
-#include <QTest>
 
 #include <cmath>
 #include <random>
-#include <set>
 
 using namespace rankwise;
 using bridge::Curve;
@@ -52,19 +47,13 @@ using bridge::toPath;
 using bridge::toQString;
 using data::SpectrumKind;
 using data::SpectrumPass;
+using tests::colors;
+using tests::kPatience;
+using tests::optionsIn;
 using tests::RunShape;
 using tests::RunWriter;
 
 namespace {
-
-constexpr int kPatience = 30'000;
-
-gui::Options optionsIn(const QTemporaryDir& folder)
-{
-    gui::Options options;
-    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
-    return options;
-}
 
 /// Falling values whose energy is easy to count: σ_i = scale · q^i.
 std::vector<double> geometric(int count, double ratio, double scale)
@@ -119,17 +108,6 @@ void writeSpectra(const QString& folder, const RunShape& shape, double ratioShif
     QVERIFY(writer->finish(data::SpectraState::Finished).has_value());
 }
 
-std::size_t colors(const QImage& image, std::size_t enough = 60)
-{
-    std::set<QRgb> seen;
-    for (int y = 0; y < image.height(); y += 2) {
-        for (int x = 0; x < image.width() && seen.size() < enough; x += 2) {
-            seen.insert(image.pixel(x, y));
-        }
-    }
-    return seen.size();
-}
-
 } // namespace
 
 class TestSpectra : public QObject {
@@ -164,14 +142,16 @@ private Q_SLOTS:
     void badWeightsAreTold();
     void cancelEndsTheWorker();
 #endif
+    void guiThreadStaysResponsive()
+    {
+        tests::guiThreadStaysResponsive();
+    }
 };
 
 void TestSpectra::initTestCase()
 {
-    QCoreApplication::setApplicationName(QStringLiteral("rankwise-workbench"));
     qputenv("RANKWISE_PROGRAM", RANKWISE_BIN_DIR "/rankwise");
-    QVERIFY2(common::openGlWorks() || qEnvironmentVariableIsSet("RANKWISE_NO_OPENGL"),
-             "tests of the window need OpenGL 3.2; Mesa's software renderer has it");
+    tests::openGlIsAsExpected();
 }
 
 void TestSpectra::cleanup()
@@ -842,10 +822,7 @@ void TestSpectra::cancelEndsTheWorker()
 
 int main(int argc, char** argv)
 {
-    common::setDefaultGlFormat();
-    common::WatchedApplication app(argc, argv);
-    TestSpectra test;
-    return QTest::qExec(&test, argc, argv);
+    return tests::runTest<TestSpectra>(argc, argv);
 }
 
 #include "tst_spectra.moc"

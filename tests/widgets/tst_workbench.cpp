@@ -5,13 +5,12 @@
 #include "app/gui/main_window.h"
 #include "backend/base/resources.h"
 #include "backend/sim/rollout_stream.h"
+#include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/rollout_arm.h"
 #include "widgets/bridge/run_control.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
-#include "widgets/common/imgui_view.h"
-#include "widgets/common/watched_application.h"
 #include "widgets/robot/joint_bars.h"
 #include "widgets/robot/robot_view.h"
 #include "widgets/robot/rollout_panel.h"
@@ -29,8 +28,6 @@
 #include <QSignalSpy>
 #include <QSlider>
 #include <QTabWidget>
-#include <QTemporaryDir>
-#include <QTest>
 #include <QTreeWidget>
 
 #include <nlohmann/json.hpp>
@@ -46,7 +43,7 @@ using bridge::RunTail;
 
 namespace {
 
-constexpr int kPatience = 60'000;
+constexpr int kPatience = 60'000; // training, simulation and inference answer later than a scripted worker
 
 double meanRank(const data::DigestColumns& digest)
 {
@@ -68,7 +65,7 @@ private Q_SLOTS:
     void trainedRunRollsOutWithItsRanks();
     void shownEpisodeIsTheOneThatEvalCounts();
     void rolloutFaultsAreTold();
-    void guiThreadStaysResponsive();
+    void guiThreadStaysResponsive() { tests::guiThreadStaysResponsive(); }
 
 private:
     [[nodiscard]] gui::Options options() const;
@@ -80,15 +77,13 @@ private:
 
 gui::Options TestWorkbench::options() const
 {
-    gui::Options options;
-    options.settingsFile = m_folder.filePath(QStringLiteral("workbench.ini"));
+    gui::Options options = tests::optionsIn(m_folder);
     options.session = QStringLiteral("steered");
     return options;
 }
 
 void TestWorkbench::initTestCase()
 {
-    QCoreApplication::setApplicationName(QStringLiteral("rankwise-workbench"));
     QVERIFY(m_folder.isValid());
     const QString program = QStringLiteral(RANKWISE_BIN_DIR "/rankwise");
     QVERIFY2(QFileInfo(program).isExecutable(), "the rankwise program is not built");
@@ -405,24 +400,9 @@ void TestWorkbench::rolloutFaultsAreTold()
     QTRY_VERIFY_WITH_TIMEOUT(data::processStartTicks(pid) == 0, kPatience);
 }
 
-void TestWorkbench::guiThreadStaysResponsive()
-{
-    const auto& report = qobject_cast<common::WatchedApplication*>(qApp)->report();
-    qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
-          static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    const double limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") > 0
-        ? qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") / 1000.0
-        : 0.100;
-    QVERIFY2(report.worstWorkSeconds < limit,
-             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
-}
-
 int main(int argc, char** argv)
 {
-    common::setDefaultGlFormat();
-    common::WatchedApplication app(argc, argv);
-    TestWorkbench test;
-    return QTest::qExec(&test, argc, argv);
+    return tests::runTest<TestWorkbench>(argc, argv);
 }
 
 #include "tst_workbench.moc"

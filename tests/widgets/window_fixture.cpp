@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/widgets/window_fixture.h"
+
+#include "widgets/bridge/text.h"
+
+#include <set>
+
+namespace rankwise::tests {
+
+gui::Options optionsIn(const QTemporaryDir& folder)
+{
+    gui::Options options;
+    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
+    return options;
+}
+
+FinishedRun::FinishedRun(RunShape runShape) : shape(runShape), path(folder.filePath(QStringLiteral("run")))
+{
+    RunWriter(bridge::toPath(path), shape).whole();
+}
+
+std::size_t colors(const QImage& image, std::size_t enough)
+{
+    std::set<QRgb> seen;
+    for (int y = 0; y < image.height(); y += 2) {
+        for (int x = 0; x < image.width() && seen.size() < enough; x += 2) {
+            seen.insert(image.pixel(x, y));
+        }
+    }
+    return seen.size();
+}
+
+void openGlIsAsExpected()
+{
+    if (qEnvironmentVariableIsSet("RANKWISE_EXPECT_NO_OPENGL")) {
+        QVERIFY2(!common::openGlWorks(), "this run was to be without OpenGL");
+        return;
+    }
+    QVERIFY2(common::openGlWorks() || qEnvironmentVariableIsSet("RANKWISE_NO_OPENGL"),
+             "tests of the window need OpenGL 3.2; Mesa's software renderer has it");
+}
+
+void guiThreadStaysResponsive()
+{
+    const auto* app = qobject_cast<common::WatchedApplication*>(qApp);
+    QVERIFY(app != nullptr);
+    const auto& report = app->report();
+    qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
+          static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
+    // 100 ms on a quiet machine; the default run may share its cores with anything, and the longest of a quarter
+    // million events then says more about the scheduler than about the window.
+    const int limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS");
+    QVERIFY2(report.worstWorkSeconds * 1000 < (limit > 0 ? limit : 100),
+             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
+}
+
+} // namespace rankwise::tests

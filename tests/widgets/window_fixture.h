@@ -1,0 +1,55 @@
+// What the programs that test the bridge, the charts and the window share: patience, settings of their own, a finished
+// run, the look at a picture, the watchdog's closing test and main().
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "app/gui/options.h"
+#include "tests/widgets/run_fixture.h"
+#include "widgets/bridge/workspace.h"
+#include "widgets/common/imgui_view.h"
+#include "widgets/common/watched_application.h"
+
+#include <QImage>
+#include <QTemporaryDir>
+#include <QTest>
+
+#include <cstddef>
+
+namespace rankwise::tests {
+
+/// Milliseconds after which something that must come is held to be missing.
+inline constexpr int kPatience = 30'000;
+
+/// A window that keeps its settings and sessions in `folder`.
+[[nodiscard]] gui::Options optionsIn(const QTemporaryDir& folder);
+
+/// A finished run in a folder of its own.
+struct FinishedRun {
+    explicit FinishedRun(RunShape shape = {});
+    [[nodiscard]] bridge::WorkspaceItem item() const { return { bridge::ItemKind::Run, path, {} }; }
+
+    RunShape shape;
+    QTemporaryDir folder;
+    QString path;
+};
+
+/// Distinct colors of a picture, at most `enough`.
+[[nodiscard]] std::size_t colors(const QImage& image, std::size_t enough = 50);
+
+/// First test of a program that opens windows: OpenGL is there, or is missing because the run asked for that.
+void openGlIsAsExpected();
+
+/// Last test of every program: no event took the GUI thread longer than RANKWISE_GUI_LIMIT_MS, 100 without it.
+void guiThreadStaysResponsive();
+
+/// main() of a program that runs `Test` under the watchdog.
+template <class Test> int runTest(int argc, char** argv)
+{
+    common::setDefaultGlFormat();
+    const common::WatchedApplication app(argc, argv);
+    QCoreApplication::setApplicationName(QStringLiteral("rankwise-workbench"));
+    Test test;
+    return QTest::qExec(&test, argc, argv);
+}
+
+} // namespace rankwise::tests
