@@ -8,6 +8,7 @@
 #include "backend/adapters/target_selection.h"
 #include "backend/base/file.h"
 #include "backend/base/json.h"
+#include "backend/models/certify_case.h"
 #include "backend/tensor/tensor_file.h"
 
 #include <algorithm>
@@ -33,38 +34,12 @@ namespace rankwise::adapters {
 
 namespace {
 
-using models::CertifyReport;
 using tensor::TensorMap;
 
 /// A case being judged.
-struct Case {
-    std::filesystem::path file;
-    Json json;
-    TensorMap tensors;
-    CertifyReport report;
-    double toleranceScale = 1;
-
+struct Case : models::CertifyCase {
     [[nodiscard]] const at::Tensor& tensor(const std::string& name) const { return tensors.at(name); }
     [[nodiscard]] bool has(const std::string& name) const { return tensors.contains(name); }
-
-    void compare(const std::string& name, const at::Tensor& ours, const at::Tensor& theirs, double relative,
-                 double absolute = 0)
-    {
-        models::compareTensors(report, name, ours.detach().to(at::kDouble), theirs.to(at::kDouble),
-                               relative * toleranceScale, absolute * toleranceScale);
-    }
-    void compareNumber(const std::string& name, double ours, double theirs, double relative, double absolute = 0)
-    {
-        models::compareNumber(report, name, ours, theirs, relative * toleranceScale, absolute * toleranceScale);
-    }
-    /// Something that holds or does not.
-    void require(const std::string& name, bool holds, const std::string& note = {})
-    {
-        models::compareNumber(report, name, holds ? 1 : 0, 1, 0);
-        if (!holds) {
-            report.rows.back().note = note;
-        }
-    }
 };
 
 /// Numbers of a case file may be the strings "nan", "inf", "-inf".
@@ -1052,21 +1027,13 @@ Result<models::CertifyReport> certifyAdapterCase(const std::filesystem::path& js
                                                  const models::CertifyOptions& options)
 {
     Case c;
-    c.file = json;
-    c.toleranceScale = options.toleranceScale;
     const std::string family = familyOf(json);
     c.report.family = family;
     c.report.kind = "adapter";
     c.report.name = json.stem() == "golden" || json.filename() == "adapter_config.json"
         ? json.parent_path().filename().string()
         : json.stem().string();
-    RW_TRY(c.json, readJsonFile(json));
-    c.report.about = c.json.is_object() ? c.json.value("note", std::string()) : std::string();
-    std::filesystem::path weights = json;
-    weights.replace_extension(".safetensors");
-    if (std::filesystem::exists(weights)) {
-        RW_TRY(c.tensors, tensor::loadTensors(weights));
-    }
+    RW_TRY_VOID(c.load(json, options));
     try {
         if (family == "lora_sp") {
             RW_TRY_VOID(judgeLoraSp(c));

@@ -4,6 +4,7 @@
 #include "backend/adapters/peft_folder.h"
 #include "backend/base/json.h"
 #include "backend/compress/para.h"
+#include "backend/models/certify_case.h"
 #include "backend/tensor/tensor_file.h"
 
 #include <algorithm>
@@ -23,31 +24,8 @@ namespace rankwise::compress {
 
 namespace {
 
-struct Case {
-    std::filesystem::path file;
+struct Case : models::CertifyCase {
     std::filesystem::path scratch;
-    Json json;
-    tensor::TensorMap tensors;
-    models::CertifyReport report;
-    double toleranceScale = 1;
-
-    void compare(const std::string& name, const at::Tensor& ours, const at::Tensor& theirs, double relative,
-                 double absolute = 0)
-    {
-        models::compareTensors(report, name, ours.to(at::kDouble), theirs.to(at::kDouble), relative * toleranceScale,
-                               absolute * toleranceScale);
-    }
-    void compareNumber(const std::string& name, double ours, double theirs, double relative, double absolute = 0)
-    {
-        models::compareNumber(report, name, ours, theirs, relative * toleranceScale, absolute * toleranceScale);
-    }
-    void require(const std::string& name, bool holds, const std::string& note = {})
-    {
-        models::compareNumber(report, name, holds ? 1 : 0, 1, 0);
-        if (!holds) {
-            report.rows.back().note = note;
-        }
-    }
 };
 
 at::Tensor vectorOf(const std::vector<double>& values)
@@ -394,21 +372,13 @@ Result<models::CertifyReport> certifyParaCase(const std::filesystem::path& json,
                                               const models::CertifyOptions& options)
 {
     Case c;
-    c.file = json;
     c.scratch = scratch;
-    c.toleranceScale = options.toleranceScale;
     c.report.kind = "para";
     c.report.family = "para";
     const std::string folder = json.parent_path().filename().string();
     const std::string stem = json.stem().string();
     c.report.name = stem == "golden" ? folder : stem;
-    RW_TRY(c.json, readJsonFile(json));
-    c.report.about = c.json.is_object() ? c.json.value("note", std::string()) : std::string();
-    std::filesystem::path weights = json;
-    weights.replace_extension(".safetensors");
-    if (std::filesystem::exists(weights)) {
-        RW_TRY(c.tensors, tensor::loadTensors(weights));
-    }
+    RW_TRY_VOID(c.load(json, options));
     try {
         if (stem.starts_with("pool_")) {
             RW_TRY_VOID(judgePool(c));
