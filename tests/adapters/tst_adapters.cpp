@@ -7,17 +7,16 @@
 #include "backend/adapters/target_selection.h"
 #include "backend/models/token_context.h"
 #include "backend/tensor/tensor_file.h"
+#include "tests/models/judged_cases.h"
+#include "tests/train/temporary_folder.h"
 #include "tiny_vla.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <numeric>
 #include <string>
-
-#include <unistd.h>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -41,77 +40,18 @@ namespace {
 
 std::filesystem::path goldenRoot()
 {
-    const char* folder = std::getenv("RANKWISE_GOLDEN_DIR");
-    return std::filesystem::path(folder ? folder : RANKWISE_TEST_DATA "/golden") / "adapters";
+    return tests::goldenRoot() / "adapters";
 }
 
-double toleranceScale()
-{
-    const char* scale = std::getenv("RANKWISE_TOLERANCE_SCALE");
-    return scale ? std::stod(scale) : 1;
-}
-
-class GoldenCase : public ::testing::Test {
-public:
-    explicit GoldenCase(std::filesystem::path file) : m_file(std::move(file)) { }
-
-    void TestBody() override
-    {
-        models::CertifyOptions options;
-        options.toleranceScale = toleranceScale();
-        const auto report = certifyAdapterCase(m_file, options);
-        ASSERT_TRUE(report.has_value()) << report.error().describe();
-        EXPECT_FALSE(report->rows.empty()) << m_file;
-        for (const models::CertifyRow& row : report->rows) {
-            EXPECT_TRUE(row.passed) << row.name << ": difference " << row.difference << ", allowed " << row.tolerance
-                                    << ", peak " << row.peak << " " << row.note;
-        }
-    }
-
-private:
-    std::filesystem::path m_file;
-};
+const std::size_t kCases =
+    tests::registerCases("AdapterCase", goldenRoot(), adapterCases(goldenRoot()), certifyAdapterCase);
 
 TEST(Golden, casesAreFound)
 {
-    const auto cases = adapterCases(goldenRoot());
-    ASSERT_TRUE(cases.has_value()) << cases.error().describe();
-    EXPECT_FALSE(cases->empty());
+    EXPECT_GT(kCases, 0U) << goldenRoot();
 }
 
-/// One test for each case file.
-[[maybe_unused]] const bool kRegistered = [] {
-    const auto cases = adapterCases(goldenRoot());
-    for (const std::filesystem::path& file : cases ? *cases : std::vector<std::filesystem::path> {}) {
-        std::string name = std::filesystem::relative(file, goldenRoot()).string();
-        for (char& c : name) {
-            c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
-        }
-        ::testing::RegisterTest("AdapterCase", name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
-                                [file]() -> ::testing::Test* { return new GoldenCase(file); });
-    }
-    return true;
-}();
-
 // ------------------------------------------------------------------------------------------------ properties
-
-/// A folder of its own, removed at the end.
-struct Scratch {
-    std::filesystem::path path;
-
-    Scratch()
-    {
-        static int count = 0;
-        path = std::filesystem::temp_directory_path()
-            / ("rankwise-adapters-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-        std::filesystem::create_directories(path);
-    }
-    ~Scratch()
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path, ignored);
-    }
-};
 
 tensor::TensorMap tinyWeights()
 {
@@ -582,7 +522,7 @@ TEST(Methods, resumeIsExactToTheLastBit)
 {
     const tensor::TensorMap golden = goldenBatch();
     for (const Json& options : trainedMethods()) {
-        const Scratch scratch;
+        const test::TemporaryFolder scratch;
         test::TinyVla whole(tinyWeights());
         const auto method = methodOf(options);
         ASSERT_TRUE(method->attach(whole, 3).has_value());
@@ -593,7 +533,7 @@ TEST(Methods, resumeIsExactToTheLastBit)
                 for (const auto& [name, value] : method->state()) {
                     middle[name] = value.clone();
                 }
-                ASSERT_TRUE(method->save(scratch.path, "base").has_value());
+                ASSERT_TRUE(method->save(scratch.path(), "base").has_value());
             }
             losses.push_back(trainStep(whole, *method, golden, step));
         }
@@ -602,7 +542,7 @@ TEST(Methods, resumeIsExactToTheLastBit)
         test::TinyVla resumed(tinyWeights());
         const auto second = methodOf(options);
         ASSERT_TRUE(second->attach(resumed, 99).has_value());
-        ASSERT_TRUE(second->load(scratch.path).has_value()) << second->load(scratch.path).error().describe();
+        ASSERT_TRUE(second->load(scratch.path()).has_value()) << second->load(scratch.path()).error().describe();
         ASSERT_TRUE(second->restoreState(middle).has_value());
         for (std::int64_t step = 4; step < 8; ++step) {
             EXPECT_EQ(trainStep(resumed, *second, golden, step), losses[static_cast<std::size_t>(step)])
@@ -628,17 +568,17 @@ TEST(Methods, foldersOpenByThemselves)
 {
     const tensor::TensorMap golden = goldenBatch();
     for (const Json& options : trainedMethods()) {
-        const Scratch scratch;
+        const test::TemporaryFolder scratch;
         test::TinyVla policy(tinyWeights());
         const auto method = methodOf(options);
         ASSERT_TRUE(method->attach(policy, 3).has_value());
         for (std::int64_t step = 0; step < 3; ++step) {
             (void)trainStep(policy, *method, golden, step);
         }
-        ASSERT_TRUE(method->save(scratch.path, "base").has_value());
+        ASSERT_TRUE(method->save(scratch.path(), "base").has_value());
         const at::NoGradGuard noGrad;
         test::TinyVla other(tinyWeights());
-        const auto opened = methodFromFolder(scratch.path, other);
+        const auto opened = methodFromFolder(scratch.path(), other);
         ASSERT_TRUE(opened.has_value()) << opened.error().describe();
         EXPECT_EQ((*opened)->name(), options.at("type").get<std::string>());
         if (!options.contains("prune")) { // what is pruned is state, not part of a full save
@@ -745,7 +685,7 @@ TEST(Methods, goldenFoldersGiveTheReferencesOutputs)
 TEST(Methods, compactedBankKeepsTheFunction)
 {
     const tensor::TensorMap golden = goldenBatch();
-    const Scratch scratch;
+    const test::TemporaryFolder scratch;
     test::TinyVla policy(tinyWeights());
     const auto method = methodOf({ { "type", "lora_sp" },
                                    { "bank", 32 },
@@ -766,17 +706,17 @@ TEST(Methods, compactedBankKeepsTheFunction)
     }
     const at::NoGradGuard noGrad;
     (void)method->takeDigest();
-    EXPECT_FALSE(method->saveCompact(scratch.path, "base", 1e-3).has_value()) << "no token was seen";
+    EXPECT_FALSE(method->saveCompact(scratch.path(), "base", 1e-3).has_value()) << "no token was seen";
     const at::Tensor before = policy.forward(golden);
-    ASSERT_TRUE(method->saveCompact(scratch.path, "base", 1e-3).has_value());
-    const auto stored = tensor::loadTensors(scratch.path / "adapter_model.safetensors");
+    ASSERT_TRUE(method->saveCompact(scratch.path(), "base", 1e-3).has_value());
+    const auto stored = tensor::loadTensors(scratch.path() / "adapter_model.safetensors");
     ASSERT_TRUE(stored.has_value());
     EXPECT_EQ(stored->at("base_model.model.model.action_out_proj.lora_sp_V").size(0), 16);
     test::TinyVla other(tinyWeights());
-    const auto opened = methodFromFolder(scratch.path, other);
+    const auto opened = methodFromFolder(scratch.path(), other);
     ASSERT_TRUE(opened.has_value()) << opened.error().describe();
     EXPECT_TRUE(other.forward(golden).allclose(before, 1e-5, 1e-5));
-    EXPECT_FALSE(methodOf({ { "type", "lora" } })->saveCompact(scratch.path, "base", 0.1).has_value());
+    EXPECT_FALSE(methodOf({ { "type", "lora" } })->saveCompact(scratch.path(), "base", 0.1).has_value());
 }
 
 TEST(Methods, deadVectorsAreDropped)
@@ -904,25 +844,25 @@ TEST(Peer, peftLoadsOurFolders)
                     { "rank_pattern", { { "action_out_proj", 2 } } },
                     { "alpha_pattern", { { "layers.1.self_attn.q_proj", 5 } } } },
          }) {
-        const Scratch scratch;
+        const test::TemporaryFolder scratch;
         test::TinyVla policy(tinyWeights());
         const auto method = methodOf(options);
         ASSERT_TRUE(method->attach(policy, 3).has_value());
         for (std::int64_t step = 0; step < 3; ++step) {
             (void)trainStep(policy, *method, golden, step);
         }
-        ASSERT_TRUE(method->save(scratch.path, "base").has_value());
-        const auto folder = readPeftFolder(scratch.path);
+        ASSERT_TRUE(method->save(scratch.path(), "base").has_value());
+        const auto folder = readPeftFolder(scratch.path());
         ASSERT_TRUE(folder.has_value()) << folder.error().describe();
         EXPECT_TRUE(folder->warnings.empty());
         tensor::TensorMap expected;
         for (const PeftModule& module : folder->modules) {
             expected[module.path] = peftDelta(module, at::kFloat);
         }
-        ASSERT_TRUE(tensor::saveTensors(scratch.path / "expected.safetensors", expected).has_value());
+        ASSERT_TRUE(tensor::saveTensors(scratch.path() / "expected.safetensors", expected).has_value());
         const std::string command = std::string(python) + " " RANKWISE_TEST_DATA "/../peers/peft_folder.py "
-            + (goldenRoot() / "peft" / "tiny_base.safetensors").string() + " " + scratch.path.string() + " "
-            + (scratch.path / "expected.safetensors").string();
+            + (goldenRoot() / "peft" / "tiny_base.safetensors").string() + " " + scratch.path().string() + " "
+            + (scratch.path() / "expected.safetensors").string();
         EXPECT_EQ(std::system(command.c_str()), 0) << options.dump();
     }
 }
@@ -934,12 +874,12 @@ TEST(Peer, weLoadPeftsFolders)
     if (!python) {
         GTEST_SKIP() << "RANKWISE_PEER_PYTHON is not set";
     }
-    const Scratch scratch;
+    const test::TemporaryFolder scratch;
     const std::string command = std::string(python) + " " RANKWISE_TEST_DATA "/../peers/peft_writes.py "
-        + (goldenRoot() / "peft" / "tiny_base.safetensors").string() + " " + scratch.path.string();
+        + (goldenRoot() / "peft" / "tiny_base.safetensors").string() + " " + scratch.path().string();
     ASSERT_EQ(std::system(command.c_str()), 0);
     int folders = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(scratch.path)) {
+    for (const auto& entry : std::filesystem::directory_iterator(scratch.path())) {
         const auto folder = readPeftFolder(entry.path());
         ASSERT_TRUE(folder.has_value()) << folder.error().describe();
         const auto expected = tensor::loadTensors(entry.path() / "expected.safetensors");

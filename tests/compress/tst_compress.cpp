@@ -4,14 +4,13 @@
 #include "backend/compress/certify_para.h"
 #include "backend/compress/para.h"
 #include "backend/tensor/tensor_file.h"
+#include "tests/models/judged_cases.h"
+#include "tests/train/temporary_folder.h"
 
-#include <cctype>
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
-
-#include <unistd.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/empty.h>
@@ -26,70 +25,20 @@ namespace {
 
 std::filesystem::path goldenRoot()
 {
-    const char* folder = std::getenv("RANKWISE_GOLDEN_DIR");
-    return std::filesystem::path(folder ? folder : RANKWISE_TEST_DATA "/golden") / "adapters" / "para";
+    return tests::goldenRoot() / "adapters" / "para";
 }
 
-/// A folder of its own, removed at the end.
-struct Scratch {
-    std::filesystem::path path;
-
-    Scratch()
-    {
-        static int count = 0;
-        path = std::filesystem::temp_directory_path()
-            / ("rankwise-compress-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
-        std::filesystem::create_directories(path);
-    }
-    ~Scratch()
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path, ignored);
-    }
-};
-
-class GoldenCase : public ::testing::Test {
-public:
-    explicit GoldenCase(std::filesystem::path file) : m_file(std::move(file)) { }
-
-    void TestBody() override
-    {
-        const Scratch scratch;
-        models::CertifyOptions options;
-        const char* scale = std::getenv("RANKWISE_TOLERANCE_SCALE");
-        options.toleranceScale = scale ? std::stod(scale) : 1;
-        const auto report = certifyParaCase(m_file, scratch.path, options);
-        ASSERT_TRUE(report.has_value()) << report.error().describe();
-        EXPECT_FALSE(report->rows.empty()) << m_file;
-        for (const models::CertifyRow& row : report->rows) {
-            EXPECT_TRUE(row.passed) << row.name << ": difference " << row.difference << ", allowed " << row.tolerance
-                                    << ", peak " << row.peak << " " << row.note;
-        }
-    }
-
-private:
-    std::filesystem::path m_file;
-};
+const std::size_t kCases =
+    tests::registerCases("ParaCase", goldenRoot(), paraCases(goldenRoot()),
+                         [](const std::filesystem::path& file, const models::CertifyOptions& options) {
+                             const test::TemporaryFolder scratch;
+                             return certifyParaCase(file, scratch.path(), options);
+                         });
 
 TEST(Golden, casesAreFound)
 {
-    const auto cases = paraCases(goldenRoot());
-    ASSERT_TRUE(cases.has_value()) << cases.error().describe();
+    EXPECT_GT(kCases, 0U) << goldenRoot();
 }
-
-/// One test for each case file.
-[[maybe_unused]] const bool kRegistered = [] {
-    const auto cases = paraCases(goldenRoot());
-    for (const std::filesystem::path& file : cases ? *cases : std::vector<std::filesystem::path> {}) {
-        std::string name = std::filesystem::relative(file, goldenRoot()).string();
-        for (char& c : name) {
-            c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
-        }
-        ::testing::RegisterTest("ParaCase", name.c_str(), nullptr, nullptr, __FILE__, __LINE__,
-                                [file]() -> ::testing::Test* { return new GoldenCase(file); });
-    }
-    return true;
-}();
 
 at::Tensor random(std::int64_t rows, std::int64_t columns, std::uint64_t seed)
 {
@@ -224,27 +173,27 @@ TEST(Para, stops)
 
 TEST(Para, refusesDoraAndKeepsOutputsWhole)
 {
-    const Scratch scratch;
+    const test::TemporaryFolder scratch;
     const std::filesystem::path peft = goldenRoot().parent_path() / "peft";
-    const auto dora = compressAdapter(peft / "dora", scratch.path / "dora", {});
+    const auto dora = compressAdapter(peft / "dora", scratch.path() / "dora", {});
     ASSERT_FALSE(dora.has_value());
     EXPECT_EQ(dora.error().code, Errc::Unsupported);
-    EXPECT_FALSE(std::filesystem::exists(scratch.path / "dora"));
+    EXPECT_FALSE(std::filesystem::exists(scratch.path() / "dora"));
 
-    ASSERT_TRUE(compressAdapter(peft / "lora_r16", scratch.path / "child", {}).has_value());
-    const auto again = compressAdapter(peft / "lora_r16", scratch.path / "child", {});
+    ASSERT_TRUE(compressAdapter(peft / "lora_r16", scratch.path() / "child", {}).has_value());
+    const auto again = compressAdapter(peft / "lora_r16", scratch.path() / "child", {});
     ASSERT_FALSE(again.has_value());
     EXPECT_EQ(again.error().code, Errc::AlreadyExists);
 }
 
 TEST(Para, folderIsByteReproducible)
 {
-    const Scratch scratch;
+    const test::TemporaryFolder scratch;
     const std::filesystem::path input = goldenRoot().parent_path() / "peft" / "lora_r16";
-    ASSERT_TRUE(compressAdapter(input, scratch.path / "one", {}).has_value());
-    ASSERT_TRUE(compressAdapter(input, scratch.path / "two", {}).has_value());
-    const auto one = tensor::loadTensors(scratch.path / "one" / "adapter_model.safetensors");
-    const auto two = tensor::loadTensors(scratch.path / "two" / "adapter_model.safetensors");
+    ASSERT_TRUE(compressAdapter(input, scratch.path() / "one", {}).has_value());
+    ASSERT_TRUE(compressAdapter(input, scratch.path() / "two", {}).has_value());
+    const auto one = tensor::loadTensors(scratch.path() / "one" / "adapter_model.safetensors");
+    const auto two = tensor::loadTensors(scratch.path() / "two" / "adapter_model.safetensors");
     ASSERT_TRUE(one && two);
     ASSERT_EQ(one->size(), two->size());
     for (const auto& [name, values] : *one) {
@@ -254,17 +203,17 @@ TEST(Para, folderIsByteReproducible)
 
 TEST(Para, convertsAdaptersThatChangedTheBase)
 {
-    const Scratch scratch;
+    const test::TemporaryFolder scratch;
     const std::filesystem::path folder = goldenRoot().parent_path() / "peft" / "init_pissa";
-    const auto refused = compressAdapter(folder / "trained", scratch.path / "alone", {});
+    const auto refused = compressAdapter(folder / "trained", scratch.path() / "alone", {});
     ASSERT_FALSE(refused.has_value());
     EXPECT_EQ(refused.error().code, Errc::Unsupported);
     ParaOptions options;
     options.policy = { .kind = ParaPolicy::Kind::Energy, .value = 1 };
     options.initialAdapter = folder / "initial";
-    const auto receipt = compressAdapter(folder / "trained", scratch.path / "child", options);
+    const auto receipt = compressAdapter(folder / "trained", scratch.path() / "child", options);
     ASSERT_TRUE(receipt.has_value()) << receipt.error().describe();
-    const auto child = adapters::readPeftFolder(scratch.path / "child");
+    const auto child = adapters::readPeftFolder(scratch.path() / "child");
     const auto golden = tensor::loadTensors(folder / "golden.safetensors");
     ASSERT_TRUE(child && golden);
     for (const adapters::PeftModule& module : child->modules) {
@@ -284,11 +233,11 @@ TEST(Peer, peftLoadsCompressedFolders)
     const std::filesystem::path peft = goldenRoot().parent_path() / "peft";
     for (const char* input : { "lora_r16", "rslora_r16", "pattern_rslora" }) {
         for (const ParaLayout layout : { ParaLayout::Baked, ParaLayout::KeptScale, ParaLayout::Padded }) {
-            const Scratch scratch;
+            const test::TemporaryFolder scratch;
             ParaOptions options;
             options.policy.value = 0.2;
             options.layout = layout;
-            const std::filesystem::path child = scratch.path / "child";
+            const std::filesystem::path child = scratch.path() / "child";
             ASSERT_TRUE(compressAdapter(peft / input, child, options).has_value());
             const auto folder = adapters::readPeftFolder(child);
             ASSERT_TRUE(folder.has_value()) << folder.error().describe();
@@ -296,10 +245,10 @@ TEST(Peer, peftLoadsCompressedFolders)
             for (const adapters::PeftModule& module : folder->modules) {
                 expected[module.path] = adapters::peftDelta(module, at::kFloat);
             }
-            ASSERT_TRUE(tensor::saveTensors(scratch.path / "expected.safetensors", expected).has_value());
+            ASSERT_TRUE(tensor::saveTensors(scratch.path() / "expected.safetensors", expected).has_value());
             const std::string command = std::string(python) + " " RANKWISE_TEST_DATA "/../peers/peft_folder.py "
                 + (peft / "tiny_base.safetensors").string() + " " + child.string() + " "
-                + (scratch.path / "expected.safetensors").string();
+                + (scratch.path() / "expected.safetensors").string();
             EXPECT_EQ(std::system(command.c_str()), 0) << input;
         }
     }
