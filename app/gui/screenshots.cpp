@@ -13,7 +13,6 @@ namespace rankwise::gui {
 
 namespace {
 
-constexpr int kSettleMs = 700;
 constexpr int kPollMs = 100;
 constexpr int kMaxPolls = 300;
 
@@ -84,7 +83,7 @@ void Screenshots::next()
         return;
     }
     shot.prepare();
-    QTimer::singleShot(kSettleMs, this, [this] {
+    QTimer::singleShot(m_settleMs, this, [this] {
         const QString file = m_shots[m_done].file;
         m_window.workspace().jobs().start<bool>(
             QString(),

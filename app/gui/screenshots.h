@@ -20,6 +20,8 @@ class Screenshots : public QObject {
 public:
     Screenshots(MainWindow& window, QString folder, QStringList themes, QObject* parent = nullptr);
     void start();
+    /// Milliseconds from the moment that a page is shown to its picture.
+    void setSettleMs(int milliseconds) { m_settleMs = milliseconds; }
 
 Q_SIGNALS:
     void finished(int pictures, const QString& failure);
@@ -39,6 +41,7 @@ private:
     std::vector<Shot> m_shots;
     std::size_t m_done = 0;
     int m_waits = 0;
+    int m_settleMs = 700;
 };
 
 } // namespace rankwise::gui

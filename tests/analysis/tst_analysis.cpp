@@ -8,7 +8,6 @@
 #include "backend/models/policy_registry.h"
 #include "backend/tensor/tensor_file.h"
 #include "tests/models/judged_cases.h"
-#include "tests/train/temporary_folder.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +16,8 @@
 #include <set>
 #include <string>
 #include <thread>
+
+#include <unistd.h>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/diag_embed.h>
@@ -43,6 +44,24 @@ fs::path goldenRoot()
 {
     return tests::goldenRoot() / "adapters" / "spectra";
 }
+
+/// A folder of its own, removed at the end.
+struct Scratch {
+    fs::path path;
+
+    Scratch()
+    {
+        static int count = 0;
+        path = fs::temp_directory_path()
+            / ("rankwise-analysis-" + std::to_string(::getpid()) + "-" + std::to_string(count++));
+        fs::create_directories(path);
+    }
+    ~Scratch()
+    {
+        std::error_code ignored;
+        fs::remove_all(path, ignored);
+    }
+};
 
 const std::size_t kCases =
     tests::registerCases("SpectraCase", goldenRoot(), spectraCases(goldenRoot()), certifySpectraCase);
@@ -348,19 +367,19 @@ void writeWeights(const fs::path& folder, const tensor::TensorMap& tensors)
 
 TEST(Source, updateOfLora)
 {
-    const test::TemporaryFolder scratch;
+    const Scratch scratch;
     const at::Tensor w = random(40, 30, 1, at::kFloat);
     const at::Tensor a = random(4, 30, 2, at::kFloat);
     const at::Tensor b = random(40, 4, 3, at::kFloat);
-    writeWeights(scratch.path() / "base", { { "layers.0.q_proj.weight", w }, { "layers.1.q_proj.weight", w * 2 } });
-    fs::create_directories(scratch.path() / "adapter");
+    writeWeights(scratch.path / "base", { { "layers.0.q_proj.weight", w }, { "layers.1.q_proj.weight", w * 2 } });
+    fs::create_directories(scratch.path / "adapter");
     adapters::PeftWriteOptions write;
     write.targetModules = Json::array({ "q_proj" });
-    write.baseModel = (scratch.path() / "base").string();
-    ASSERT_TRUE(adapters::writePeftFolder(scratch.path() / "adapter",
+    write.baseModel = (scratch.path / "base").string();
+    ASSERT_TRUE(adapters::writePeftFolder(scratch.path / "adapter",
                                           { { .path = "layers.0.q_proj", .a = a, .b = b, .alpha = 12 } }, write)
                     .has_value());
-    const auto source = SpectraSource::open({ .subject = scratch.path() / "adapter" });
+    const auto source = SpectraSource::open({ .subject = scratch.path / "adapter" });
     ASSERT_TRUE(source.has_value()) << source.error().describe();
     ASSERT_EQ(source->header().layers.size(), 2U);
     EXPECT_EQ(source->header().layers[0].rank, 4);
@@ -380,8 +399,8 @@ TEST(Source, updateOfLora)
                 (update.norm() / w.to(at::kDouble).norm()).item<double>(), 1e-9);
     EXPECT_EQ(report["groups"]["language"]["base"]["layers"], 2);
     // Without its base the update is all there is.
-    fs::remove_all(scratch.path() / "base");
-    const auto alone = SpectraSource::open({ .subject = scratch.path() / "adapter" });
+    fs::remove_all(scratch.path / "base");
+    const auto alone = SpectraSource::open({ .subject = scratch.path / "adapter" });
     ASSERT_TRUE(alone.has_value()) << alone.error().describe();
     ASSERT_EQ(alone->header().layers.size(), 1U);
     EXPECT_EQ(alone->header().layers[0].kinds, std::vector { SpectrumKind::Delta });
@@ -390,18 +409,18 @@ TEST(Source, updateOfLora)
 
 TEST(Source, updateOfLoraSpAtEqualGates)
 {
-    const test::TemporaryFolder scratch;
+    const Scratch scratch;
     const at::Tensor v = random(8, 20, 1, at::kFloat);
     const at::Tensor u = random(24, 8, 2, at::kFloat);
     const at::Tensor w2 = random(8, 4, 3, at::kFloat);
     const std::string stem = "base_model.model.layers.0.up_proj.lora_sp_";
-    ASSERT_TRUE(tensor::saveTensors(scratch.path() / "adapter_model.safetensors",
+    ASSERT_TRUE(tensor::saveTensors(scratch.path / "adapter_model.safetensors",
                                     tensor::TensorMap { { stem + "V", v }, { stem + "U", u }, { stem + "W2", w2 } })
                     .has_value());
     for (const char* map : { "none", "relu", "abs", "softplus" }) {
-        std::ofstream(scratch.path() / "adapter_config.json")
+        std::ofstream(scratch.path / "adapter_config.json")
             << Json { { "peft_type", "LORA_SP" }, { "scale", 1.5 }, { "score_map", map } }.dump();
-        const auto source = SpectraSource::open({ .subject = scratch.path() });
+        const auto source = SpectraSource::open({ .subject = scratch.path });
         ASSERT_TRUE(source.has_value()) << source.error().describe();
         at::Tensor s = w2.to(at::kDouble).mean(1);
         const std::string name = map;
@@ -416,38 +435,38 @@ TEST(Source, updateOfLoraSpAtEqualGates)
 
 TEST(Source, fullFineTuningIsADifference)
 {
-    const test::TemporaryFolder scratch;
+    const Scratch scratch;
     const at::Tensor before = random(30, 20, 1, at::kBFloat16);
     const at::Tensor after = before.to(at::kFloat) + random(30, 20, 2, at::kFloat) * 0.01;
-    writeWeights(scratch.path() / "before",
+    writeWeights(scratch.path / "before",
                  { { "a.fc.weight", before }, { "a.norm.weight", random(1, 20, 3).squeeze(0) } });
-    writeWeights(scratch.path() / "after", { { "a.fc.weight", after } });
-    const auto source = SpectraSource::open({ .subject = scratch.path() / "after", .base = scratch.path() / "before" });
+    writeWeights(scratch.path / "after", { { "a.fc.weight", after } });
+    const auto source = SpectraSource::open({ .subject = scratch.path / "after", .base = scratch.path / "before" });
     ASSERT_TRUE(source.has_value()) << source.error().describe();
     ASSERT_EQ(source->header().layers.size(), 1U);
     const auto delta = singularValues(*source->matrix(0, SpectrumKind::Delta));
     ASSERT_TRUE(delta.has_value());
     EXPECT_LE(difference(delta->sigma, listOf(at::linalg_svdvals(after.to(at::kDouble) - before.to(at::kDouble)))),
               1e-12);
-    writeWeights(scratch.path() / "other", { { "b.fc.weight", before } });
-    const auto none = SpectraSource::open({ .subject = scratch.path() / "after", .base = scratch.path() / "other" });
+    writeWeights(scratch.path / "other", { { "b.fc.weight", before } });
+    const auto none = SpectraSource::open({ .subject = scratch.path / "after", .base = scratch.path / "other" });
     ASSERT_FALSE(none.has_value());
     EXPECT_EQ(none.error().code, Errc::DataInvalid);
-    writeWeights(scratch.path() / "shape", { { "a.fc.weight", random(30, 21, 4) } });
-    const auto shape = SpectraSource::open({ .subject = scratch.path() / "after", .base = scratch.path() / "shape" });
+    writeWeights(scratch.path / "shape", { { "a.fc.weight", random(30, 21, 4) } });
+    const auto shape = SpectraSource::open({ .subject = scratch.path / "after", .base = scratch.path / "shape" });
     ASSERT_FALSE(shape.has_value());
     EXPECT_EQ(shape.error().code, Errc::ShapeMismatch);
 }
 
 TEST(Folder, fillsFromCoarseToFineAndIsFollowed)
 {
-    const test::TemporaryFolder scratch;
-    writeWeights(scratch.path() / "w",
+    const Scratch scratch;
+    writeWeights(scratch.path / "w",
                  { { "layers.0.big.weight", random(400, 300, 1, at::kFloat) },
                    { "layers.0.small.weight", random(20, 30, 2, at::kFloat) } });
-    const auto source = SpectraSource::open({ .subject = scratch.path() / "w" });
+    const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
     ASSERT_TRUE(source.has_value());
-    const fs::path folder = scratch.path() / "spectra";
+    const fs::path folder = scratch.path / "spectra";
     data::SpectraFollower follower(folder);
     const auto early = follower.poll();
     ASSERT_TRUE(early.has_value()) << "a folder that is not there yet";
@@ -486,8 +505,8 @@ TEST(Folder, fillsFromCoarseToFineAndIsFollowed)
 
 TEST(Folder, tornAndForeignLinesAreSkipped)
 {
-    const test::TemporaryFolder scratch;
-    const fs::path folder = scratch.path() / "spectra";
+    const Scratch scratch;
+    const fs::path folder = scratch.path / "spectra";
     auto writer = data::SpectraWriter::create(
         folder, { .layers = { { .path = "a", .rows = 2, .columns = 2, .kinds = { SpectrumKind::Base } } } });
     ASSERT_TRUE(writer.has_value()) << writer.error().describe();
@@ -509,7 +528,7 @@ TEST(Folder, tornAndForeignLinesAreSkipped)
     EXPECT_EQ(update->records.size(), 1U);
     EXPECT_EQ(update->skippedLines, 4U);
     EXPECT_EQ(update->state, data::SpectraState::Running) << "this process lives";
-    const auto strange = scratch.path() / "strange";
+    const auto strange = scratch.path / "strange";
     fs::create_directories(strange);
     std::ofstream(strange / "thesis.tex") << "x";
     const auto refused = data::SpectraWriter::create(strange, {});
@@ -520,8 +539,8 @@ TEST(Folder, tornAndForeignLinesAreSkipped)
 
 TEST(Folder, deadWorkerAndNewerVersionAreTold)
 {
-    const test::TemporaryFolder scratch;
-    const fs::path folder = scratch.path() / "spectra";
+    const Scratch scratch;
+    const fs::path folder = scratch.path / "spectra";
     ASSERT_TRUE(data::SpectraWriter::create(folder, {}).has_value());
     auto json = readJsonFile(folder / "spectra.json");
     ASSERT_TRUE(json.has_value());
@@ -540,14 +559,14 @@ TEST(Folder, deadWorkerAndNewerVersionAreTold)
 
 TEST(Folder, cancelKeepsWhatIsThere)
 {
-    const test::TemporaryFolder scratch;
+    const Scratch scratch;
     tensor::TensorMap tensors;
     for (int i = 0; i < 12; ++i) {
         tensors["layers." + std::to_string(i) + ".fc.weight"] =
             random(300, 300, static_cast<std::uint64_t>(i), at::kFloat);
     }
-    writeWeights(scratch.path() / "w", tensors);
-    const auto source = SpectraSource::open({ .subject = scratch.path() / "w" });
+    writeWeights(scratch.path / "w", tensors);
+    const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
     ASSERT_TRUE(source.has_value());
     std::stop_source stop;
     int reports = 0;
@@ -558,10 +577,10 @@ TEST(Folder, cancelKeepsWhatIsThere)
                                   stop.request_stop();
                               }
                           } };
-    const auto made = computeSpectraFolder(*source, {}, scratch.path() / "spectra", job);
+    const auto made = computeSpectraFolder(*source, {}, scratch.path / "spectra", job);
     ASSERT_FALSE(made.has_value());
     EXPECT_EQ(made.error().code, Errc::Cancelled);
-    const auto kept = data::readSpectra(scratch.path() / "spectra");
+    const auto kept = data::readSpectra(scratch.path / "spectra");
     ASSERT_TRUE(kept.has_value());
     EXPECT_EQ(kept->state, data::SpectraState::Stopped);
     EXPECT_GE(kept->spectra.size(), 3U);
@@ -570,15 +589,15 @@ TEST(Folder, cancelKeepsWhatIsThere)
 
 TEST(Folder, aBadMatrixIsNamed)
 {
-    const test::TemporaryFolder scratch;
-    writeWeights(scratch.path() / "w", { { "layers.0.fc.weight", at::full({ 100, 90 }, std::nan(""), at::kFloat) } });
-    const auto source = SpectraSource::open({ .subject = scratch.path() / "w" });
+    const Scratch scratch;
+    writeWeights(scratch.path / "w", { { "layers.0.fc.weight", at::full({ 100, 90 }, std::nan(""), at::kFloat) } });
+    const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
     ASSERT_TRUE(source.has_value());
-    const auto made = computeSpectraFolder(*source, {}, scratch.path() / "spectra");
+    const auto made = computeSpectraFolder(*source, {}, scratch.path / "spectra");
     ASSERT_FALSE(made.has_value());
     EXPECT_EQ(made.error().code, Errc::NotFinite);
     EXPECT_EQ(made.error().subject, "layers.0.fc");
-    const auto kept = data::readSpectra(scratch.path() / "spectra");
+    const auto kept = data::readSpectra(scratch.path / "spectra");
     ASSERT_TRUE(kept.has_value());
     EXPECT_EQ(kept->state, data::SpectraState::Failed);
     ASSERT_TRUE(kept->failure.has_value());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/widgets/window_fixture.h"
 
+#include "backend/base/log.h"
 #include "widgets/bridge/text.h"
 
 #include <set>
@@ -52,6 +53,15 @@ void guiThreadStaysResponsive()
     const int limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS");
     QVERIFY2(report.worstWorkSeconds * 1000 < (limit > 0 ? limit : 100),
              qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
+}
+
+void configureLog()
+{
+    log::LogConfig config { .level = log::Level::Warn };
+    if (qEnvironmentVariableIsSet("RANKWISE_LOG")
+        && log::parseLevels(qEnvironmentVariable("RANKWISE_LOG").toStdString(), config)) {
+        (void)log::configure(config);
+    }
 }
 
 } // namespace rankwise::tests

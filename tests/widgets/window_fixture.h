@@ -42,9 +42,13 @@ void openGlIsAsExpected();
 /// Last test of every program: no event took the GUI thread longer than RANKWISE_GUI_LIMIT_MS, 100 without it.
 void guiThreadStaysResponsive();
 
+/// Log levels from RANKWISE_LOG, as the workbench reads them: "gui=debug" shows every event that took above 16 ms.
+void configureLog();
+
 /// main() of a program that runs `Test` under the watchdog.
 template <class Test> int runTest(int argc, char** argv)
 {
+    configureLog();
     common::setDefaultGlFormat();
     const common::WatchedApplication app(argc, argv);
     QCoreApplication::setApplicationName(QStringLiteral("rankwise-workbench"));
