@@ -4,6 +4,7 @@
 #include "backend/base/log.h"
 #include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/column_model.h"
+#include "widgets/bridge/commands.h"
 #include "widgets/bridge/config_form.h"
 #include "widgets/bridge/jobs_model.h"
 #include "widgets/bridge/log_model.h"

@@ -8,11 +8,11 @@
 #include "widgets/common/heat_map.h"
 #include "widgets/common/imgui_view.h"
 #include "widgets/common/line_chart.h"
-#include "widgets/common/palette.h"
 #include "widgets/common/theme.h"
 
 #include <QTableView>
 
+#include <algorithm>
 #include <cmath>
 
 using namespace rankwise;
