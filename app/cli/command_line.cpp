@@ -164,6 +164,10 @@ void declareTraining(Declaration& d)
                         "Training configuration (JSON); with --resume that of the run by default");
     command->add_option("--run", train->run, "Run directory")->required();
     command->add_flag("--resume", train->resume, "Go on from the last checkpoint of the run");
+    command
+        ->add_option("--steps", train->steps,
+                     "Optimiser steps of the run instead of the configuration's; with --resume more of them extend it")
+        ->check(CLI::Range(std::int64_t(1), std::int64_t(1'000'000'000)));
     command->add_flag("--preflight", train->preflightOnly, "Check everything and stop before step 1");
 
     auto eval = std::make_shared<EvalOptions>();

@@ -69,6 +69,7 @@ struct TrainOptions {
     std::string config;
     std::string run;
     bool resume = false;
+    std::int64_t steps = 0; ///< 0: those of the configuration.
     bool preflightOnly = false;
 };
 struct EvalOptions {
@@ -138,10 +139,10 @@ struct GuiOptions {
 /// Private: prints what a program can do, for `doctor`.
 struct ProbeOptions { };
 
-using Command = std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions,
-                             SimRecordOptions, TrainOptions, EvalOptions, RolloutCommandOptions, ParaOptions,
-                             CompactCommandOptions, SpectraOptions, ExportOptions, DemoOptions, GuiOptions,
-                             ProbeOptions>;
+using Command =
+    std::variant<InspectOptions, DoctorOptions, HubOptions, CertifyOptions, DatasetOptions, SimRecordOptions,
+                 TrainOptions, EvalOptions, RolloutCommandOptions, ParaOptions, CompactCommandOptions, SpectraOptions,
+                 ExportOptions, DemoOptions, GuiOptions, ProbeOptions>;
 
 struct Invocation {
     Host host = Host::Front;

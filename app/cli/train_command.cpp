@@ -96,10 +96,12 @@ train::RunObserver printingObserver(double secondsBetweenLines)
 
 ExitCode runTrain(const Invocation& invocation, const TrainOptions& options, ConsoleJob& job)
 {
-    const auto config =
-        options.config.empty() ? train::readRunConfig(options.run) : train::readTrainConfig(options.config);
+    auto config = options.config.empty() ? train::readRunConfig(options.run) : train::readTrainConfig(options.config);
     if (!config) {
         return printError(invocation, config.error());
+    }
+    if (options.steps > 0) {
+        config->steps = options.steps;
     }
     if (options.preflightOnly) {
         const auto report = train::checkRun(*config, job.context());

@@ -16,10 +16,12 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <ranges>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -572,6 +574,36 @@ Result<void> verifyCheckpoint(const fs::path& folder, const JobContext& job)
         }
     }
     return {};
+}
+
+Result<std::optional<CheckpointInfo>> newestCheckpoint(const RunPaths& paths, std::vector<Warning>& warnings,
+                                                       const JobContext& job)
+{
+    const std::vector<CheckpointInfo> all = listCheckpoints(paths);
+    for (const CheckpointInfo& checkpoint : std::views::reverse(all)) {
+        const auto verified = verifyCheckpoint(checkpoint.folder, job);
+        if (verified) {
+            return std::optional(checkpoint);
+        }
+        if (verified.error().code == Errc::Cancelled) {
+            return tl::unexpected<Error>(verified.error());
+        }
+        warnings.push_back({ "this checkpoint is damaged and is passed over: " + verified.error().describe(),
+                             checkpoint.folder.string() });
+    }
+    return std::optional<CheckpointInfo>();
+}
+
+Result<void> expectNoWorker(const RunPaths& paths)
+{
+    const int file = ::open(paths.events().c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        return {}; // nobody has written yet
+    }
+    // A worker holds the exclusive lock as long as it lives. A shared one does not get in the way of another look.
+    const bool held = ::flock(file, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(file);
+    return held ? fail(Errc::AlreadyExists, "another worker is writing this run", paths.root.string()) : Result<void>();
 }
 
 std::string_view controlActionName(ControlAction action)

@@ -212,6 +212,14 @@ struct CheckpointInfo {
 /// Cancelled.
 [[nodiscard]] Result<void> verifyCheckpoint(const std::filesystem::path& folder, const JobContext& job = {});
 
+/// The newest checkpoint whose files are what its manifest says; damaged ones are skipped with a warning.
+/// Nothing when there is none. Errors: Cancelled.
+[[nodiscard]] Result<std::optional<CheckpointInfo>>
+newestCheckpoint(const RunPaths& paths, std::vector<Warning>& warnings, const JobContext& job);
+
+/// Errors: AlreadyExists (a worker is writing this run). A worker that starts at the same moment may still come first.
+[[nodiscard]] Result<void> expectNoWorker(const RunPaths& paths);
+
 /// What one can ask of a worker. Written by name; names never change.
 enum class ControlAction : std::uint8_t { Pause, Resume, Stop, Set, Snapshot, Checkpoint };
 

@@ -459,4 +459,16 @@ Json statisticsToJson(const DatasetStatistics& statistics)
     return json;
 }
 
+std::string unitHint(double ratio)
+{
+    const auto near = [&](double value) { return std::abs(std::log(ratio / value)) < std::log(2.0); };
+    if (near(57.3)) {
+        return " (degrees in the dataset, radians in the checkpoint?)";
+    }
+    if (near(1 / 57.3)) {
+        return " (radians in the dataset, degrees in the checkpoint?)";
+    }
+    return near(1000) || near(1e-3) ? " (a factor of 1000 between units?)" : "";
+}
+
 } // namespace rankwise::data

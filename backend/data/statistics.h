@@ -83,6 +83,9 @@ struct StatisticsOptions {
                                                                  const StatisticsOptions& options,
                                                                  const JobContext& job = {});
 
+/// What a factor between a dataset's deviations and a checkpoint's suggests, in brackets; empty when nothing.
+[[nodiscard]] std::string unitHint(double ratio);
+
 /// Parses the object of stats.json. What is not usable is left out with a warning.
 [[nodiscard]] DatasetStatistics statisticsFromJson(const Json& json, const std::string& subject,
                                                    std::vector<Warning>& warnings);

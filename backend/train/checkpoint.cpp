@@ -6,7 +6,6 @@
 #include "backend/tensor/tensor_file.h"
 
 #include <algorithm>
-#include <ranges>
 #include <system_error>
 #include <utility>
 
@@ -73,24 +72,6 @@ Result<fs::path> writeCheckpoint(const data::RunPaths& paths, const adapters::Ad
     RW_TRY_VOID(folder.commit());
     removeOld(paths, keep);
     return target;
-}
-
-Result<std::optional<data::CheckpointInfo>> newestCheckpoint(const data::RunPaths& paths,
-                                                             std::vector<Warning>& warnings, const JobContext& job)
-{
-    const std::vector<data::CheckpointInfo> all = data::listCheckpoints(paths);
-    for (const data::CheckpointInfo& checkpoint : std::views::reverse(all)) {
-        const auto verified = data::verifyCheckpoint(checkpoint.folder, job);
-        if (verified) {
-            return std::optional(checkpoint);
-        }
-        if (verified.error().code == Errc::Cancelled) {
-            return tl::unexpected<Error>(verified.error());
-        }
-        warnings.push_back({ "this checkpoint is damaged and is passed over: " + verified.error().describe(),
-                             checkpoint.folder.string() });
-    }
-    return std::optional<data::CheckpointInfo>();
 }
 
 Result<TrainerState> restoreCheckpoint(const fs::path& folder, adapters::AdaptationMethod& method, AdamW& optimizer)

@@ -44,11 +44,6 @@ using CheckpointExtras = std::function<Result<void>(const std::filesystem::path&
                                                             std::int64_t keep, const CheckpointExtras& extras,
                                                             const JobContext& job);
 
-/// The newest checkpoint whose files are what its manifest says; damaged ones are skipped with a warning.
-/// Nothing when there is none. Errors: Cancelled.
-[[nodiscard]] Result<std::optional<data::CheckpointInfo>>
-newestCheckpoint(const data::RunPaths& paths, std::vector<Warning>& warnings, const JobContext& job);
-
 /// Puts a checkpoint into the attached method and its optimiser.
 /// Errors: those of the readers, FieldMissing, FieldInvalid, TensorNotFound, ShapeMismatch.
 [[nodiscard]] Result<TrainerState> restoreCheckpoint(const std::filesystem::path& folder,

@@ -5,6 +5,8 @@
 #include "backend/base/file.h"
 #include "backend/base/log.h"
 #include "backend/base/sha256.h"
+#include "backend/data/dataset_digest.h"
+#include "backend/data/statistics.h"
 #include "backend/io/event_file.h"
 #include "backend/models/policy_registry.h"
 #include "backend/models/processor.h"
@@ -332,19 +334,6 @@ void checkTasks(PreflightReport& report, const Assembly& parts)
     }
 }
 
-/// What a factor between two scales suggests.
-std::string unitHint(double ratio)
-{
-    const auto near = [&](double value) { return std::abs(std::log(ratio / value)) < std::log(2.0); };
-    if (near(57.3)) {
-        return " (degrees in the dataset, radians in the checkpoint?)";
-    }
-    if (near(1 / 57.3)) {
-        return " (radians in the dataset, degrees in the checkpoint?)";
-    }
-    return near(1000) || near(1e-3) ? " (a factor of 1000 between units?)" : "";
-}
-
 /// Dataset against checkpoint, feature by feature.
 void checkNormalisation(PreflightReport& report, const Assembly& parts, const TrainConfig& config)
 {
@@ -394,7 +383,8 @@ void checkNormalisation(PreflightReport& report, const Assembly& parts, const Tr
                     "normalisation", fromCheckpoint ? CheckLevel::Red : CheckLevel::Note,
                     fmt::format("{}[{}]: deviation {:.4g} in the dataset and {:.4g} in the checkpoint, means {:.1f} "
                                 "deviations apart{}; {}",
-                                feature, i, std[i].item<double>(), theirStd[i].item<double>(), shift, unitHint(ratio),
+                                feature, i, std[i].item<double>(), theirStd[i].item<double>(), shift,
+                                data::unitHint(ratio),
                                 fromCheckpoint ? "use dataset.statistics \"dataset\", or convert the units"
                                                : "the dataset's statistics are used"));
                 clean = false;
@@ -589,33 +579,6 @@ Result<PreflightReport> preflight(Assembly& parts, const TrainConfig& config, bo
     return report;
 }
 
-/// A digest of what the dataset is: every table byte for byte, videos by name and length.
-Result<std::string> datasetDigest(const fs::path& root, const JobContext& job)
-{
-    std::vector<fs::path> files;
-    std::error_code error;
-    for (const char* part : { "meta", "data", "videos", "images" }) {
-        for (fs::recursive_directory_iterator entry(root / part, error), end; !error && entry != end;
-             entry.increment(error)) {
-            if (entry->is_regular_file()) {
-                files.push_back(entry->path());
-            }
-        }
-    }
-    std::ranges::sort(files);
-    std::string list;
-    for (const fs::path& file : files) {
-        const std::string name = file.lexically_relative(root).generic_string();
-        if (name.starts_with("meta/") || name.starts_with("data/")) {
-            RW_TRY(const std::string digest, sha256OfFile(file, job));
-            list += name + " " + digest + "\n";
-        } else {
-            list += fmt::format("{} {}\n", name, fs::file_size(file, error));
-        }
-    }
-    return sha256Hex(std::as_bytes(std::span(list)));
-}
-
 Result<Json> runJson(const TrainConfig& config, const Assembly& parts, const PreflightReport& report,
                      const JobContext& job)
 {
@@ -624,7 +587,7 @@ Result<Json> runJson(const TrainConfig& config, const Assembly& parts, const Pre
     if (config.policy.init == "checkpoint" && fs::exists(weights)) {
         RW_TRY(hashes["base"], sha256OfFile(weights, job));
     }
-    RW_TRY(hashes["dataset"], datasetDigest(config.dataset.path, job));
+    RW_TRY(hashes["dataset"], data::datasetDigest(config.dataset.path, job));
     return Json { { "config", trainConfigJson(config) },
                   { "config_digest", configDigest(config) },
                   { "seed", config.seed },
@@ -670,7 +633,7 @@ Result<TrainerState> restoreNewest(Assembly& parts, const RunWriter& run, const 
 {
     TrainerState state;
     std::vector<Warning> warnings;
-    RW_TRY(const auto newest, newestCheckpoint(run.paths(), warnings, job));
+    RW_TRY(const auto newest, data::newestCheckpoint(run.paths(), warnings, job));
     for (const Warning& warning : warnings) {
         log::warn("train", "{}: {}", warning.subject, warning.message);
     }
@@ -807,7 +770,12 @@ Result<TrainConfig> readRunConfig(const fs::path& runFolder)
     if (!run.contains("config")) {
         return fail(Errc::FieldMissing, "run.json has no configuration", paths.run().string());
     }
-    return parseTrainConfig(run.at("config"), paths.run().string());
+    RW_TRY(TrainConfig config, parseTrainConfig(run.at("config"), paths.run().string()));
+    // run.json is written once; a run that was extended since says so in its status.
+    if (const auto status = data::readRunStatus(paths)) {
+        config.steps = std::max(config.steps, status->total);
+    }
+    return config;
 }
 
 } // namespace rankwise::train

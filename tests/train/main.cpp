@@ -44,7 +44,7 @@ SmallRun::SmallRun(train::TrainConfig c, const std::filesystem::path& folder, bo
     std::int64_t from = -1;
     if (resume) {
         std::vector<Warning> warnings;
-        if (const auto newest = train::newestCheckpoint(run->paths(), warnings, {}).value()) {
+        if (const auto newest = data::newestCheckpoint(run->paths(), warnings, {}).value()) {
             start = train::restoreCheckpoint(newest->folder, method, *optimizer).value();
             must(batches.seek(start.position));
             from = start.step;

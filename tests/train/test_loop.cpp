@@ -336,7 +336,7 @@ TEST(Loop, aDamagedCheckpointIsPassedOver)
     bytes[bytes.size() - 3] = static_cast<char>(bytes[bytes.size() - 3] ^ 1);
     ASSERT_TRUE(writeFileAtomically(paths.checkpoint(30) / "trainer.safetensors", bytes));
     std::vector<Warning> warnings;
-    const auto newest = newestCheckpoint(paths, warnings, {});
+    const auto newest = data::newestCheckpoint(paths, warnings, {});
     ASSERT_TRUE(newest && *newest);
     EXPECT_EQ((*newest)->step, 20);
     EXPECT_EQ(warnings.size(), 1U);
