@@ -4,40 +4,84 @@
 #include "backend/train/train_config.h"
 #include "widgets/bridge/text.h"
 
+#include <QRegularExpression>
+
+#include <algorithm>
 #include <array>
 
 namespace rankwise::bridge {
 
 namespace {
 
-/// An option of an adaptation method; `methods` lists those that know it.
+using Kind = FormField::Kind;
+
+/// An option of an adaptation method; `methods` lists those that know it, `choices` what a Choice takes.
 struct MethodOption {
     const char* name;
-    FormField::Kind kind;
+    Kind kind;
     const char* defaultValue;
     double low;
     double high;
     const char* methods;
+    const char* choices;
     const char* help;
 };
 
 constexpr std::array kMethodOptions {
-    MethodOption { "r", FormField::Kind::Integer, "32", 1, 65536, "lora", "Rank of the LoRA matrices." },
-    MethodOption { "lora_alpha", FormField::Kind::Real, "64", 0, 1e6, "lora", "Numerator of the scale alpha / rank." },
-    MethodOption { "use_rslora", FormField::Kind::Boolean, "false", 0, 0, "lora", "Scale by alpha / √rank instead." },
-    MethodOption { "lora_dropout", FormField::Kind::Real, "0", 0, 0.99, "lora", "Dropout of the adapters' input." },
-    MethodOption { "bank", FormField::Kind::Integer, "128", 1, 65536, "lora_sp",
+    MethodOption { "r", Kind::Integer, "32", 1, 65536, "lora", "", "Rank of the LoRA matrices." },
+    MethodOption { "lora_alpha", Kind::Real, "64", 0, 1e6, "lora", "", "Numerator of the scale alpha / rank." },
+    MethodOption { "use_rslora", Kind::Boolean, "false", 0, 0, "lora", "", "Scale by alpha / √rank instead." },
+    MethodOption { "lora_dropout", Kind::Real, "0", 0, 0.99, "lora", "", "Dropout of the adapters' input." },
+    MethodOption { "bank", Kind::Integer, "128", 1, 65536, "lora_sp", "",
                    "Directions in the bank of a layer; a multiple of the blocks." },
-    MethodOption { "blocks", FormField::Kind::Integer, "4", 1, 4096, "lora_sp", "Blocks that the router weighs." },
-    MethodOption { "eta", FormField::Kind::Real, "0.9", 0, 1, "lora_sp",
+    MethodOption { "blocks", Kind::Integer, "4", 1, 4096, "lora_sp", "", "Blocks that the router weighs." },
+    MethodOption { "eta", Kind::Real, "0.9", 1e-6, 1, "lora_sp", "",
                    "Share of the score energy that the active directions of a token keep. Can change while training." },
-    MethodOption { "router_dropout", FormField::Kind::Real, "0.05", 0, 0.99, "lora_sp",
-                   "Dropout of the router's input." },
+    MethodOption { "scale", Kind::Real, "2", -1e6, 1e6, "lora_sp", "", "Factor of what the adapters add." },
+    MethodOption { "routing", Kind::Choice, "weighted", 0, 0, "lora_sp", "weighted top1 top2",
+                   "All blocks by their gates, or only the best one or two of a token." },
+    MethodOption { "router_dropout", Kind::Real, "0.05", 0, 0.99, "lora_sp", "", "Dropout of the router's input." },
+    MethodOption { "weights.spectral", Kind::Real, "0.01", 0, 1e6, "lora_sp", "",
+                   "Factor of the loss that concentrates the scores' energy." },
+    MethodOption { "weights.balance", Kind::Real, "0.001", 0, 1e6, "lora_sp", "",
+                   "Factor of the loss that spreads tokens over the blocks." },
+    MethodOption { "target_modules", Kind::Text, "all-linear", 0, 0, "lora lora_sp", "",
+                   "Layers that are adapted: all-linear; default (the policy's own choice); the ends of their names "
+                   "(q_proj, v_proj); or a regular expression for the whole name." },
+    MethodOption { "exclude_modules", Kind::Text, "", 0, 0, "lora lora_sp", "",
+                   "Layers that are left out of those: ends of names, or a regular expression." },
+    MethodOption { "trainable", Kind::Choice, "all", 0, 0, "full", "all config",
+                   "All weights, or those that the checkpoint's config.json lets train." },
+    MethodOption { "freeze", Kind::Json, "", 0, 0, "full", "",
+                   "Parts that stay as they are, e.g. [\"vision\", \"language\"]; also action and projection." },
 };
+
+/// Units of the fields that have one.
+QString unitOf(const QString& name)
+{
+    return name == QLatin1String("dataset.cache_megabytes") ? QStringLiteral("MB")
+        : name == QLatin1String("steps") || name.endsWith(QLatin1String("_steps"))
+            || name.endsWith(QLatin1String("_every"))
+        ? QStringLiteral("steps")
+        : name == QLatin1String("batch_size") ? QStringLiteral("samples")
+                                              : QString();
+}
 
 bool isMethod(const FormField& field)
 {
     return field.name.startsWith(QLatin1String("method."));
+}
+
+QString presetField()
+{
+    return QStringLiteral("optimizer.preset");
+}
+
+/// Whether a preset decides on a field that is not given.
+bool takesPreset(const FormField& field)
+{
+    return (field.group == QLatin1String("optimizer") && field.name != presetField())
+        || field.group == QLatin1String("schedule") || field.name == QLatin1String("ema.decay");
 }
 
 QString jsonToText(const Json& value)
@@ -65,6 +109,11 @@ QString labelOf(const QString& name)
         { QStringLiteral("eta"), QString::fromUtf8("Kept energy η") },
         { QStringLiteral("std_floor"), QStringLiteral("Least deviation") },
         { QStringLiteral("tensorboard"), QStringLiteral("TensorBoard files") },
+        { QStringLiteral("cache_megabytes"), QStringLiteral("Cache") },
+        { QStringLiteral("target_modules"), QStringLiteral("Layers adapted") },
+        { QStringLiteral("exclude_modules"), QStringLiteral("Layers left out") },
+        { QStringLiteral("spectral"), QStringLiteral("Spectral loss") },
+        { QStringLiteral("balance"), QStringLiteral("Balance loss") },
     };
     if (const auto found = kWords.constFind(label); found != kWords.constEnd()) {
         return *found;
@@ -72,6 +121,42 @@ QString labelOf(const QString& name)
     label.replace(QLatin1Char('_'), QLatin1Char(' '));
     label[0] = label[0].toUpper();
     return label;
+}
+
+/// Fields that take the ends of names beside an expression.
+bool isNameList(const FormField& field)
+{
+    return field.name.endsWith(QLatin1String("_modules"));
+}
+
+/// "q_proj, v_proj" is a list of names; anything else is one word or one expression. Nothing: null.
+Json namesToJson(const QString& text)
+{
+    static const QRegularExpression kList(QStringLiteral("^[\\w.]+(\\s*,\\s*[\\w.]+)+$"));
+    static const QRegularExpression kName(QStringLiteral("^\\w+$"));
+    const QString plain = text.trimmed();
+    if (plain.isEmpty()) {
+        return {};
+    }
+    const bool word = plain == QLatin1String("all-linear") || plain == QLatin1String("default");
+    if (!word && (kName.match(plain).hasMatch() || kList.match(plain).hasMatch())) {
+        Json names = Json::array();
+        for (const QString& name : plain.split(QLatin1Char(','))) {
+            names.push_back(name.trimmed().toStdString());
+        }
+        return names;
+    }
+    return plain.toStdString();
+}
+
+/// What namesToJson() made.
+QString namesToText(const Json& names)
+{
+    QStringList words;
+    for (const Json& name : names) {
+        words << jsonToText(name);
+    }
+    return words.join(QStringLiteral(", "));
 }
 
 Result<Json> textToJson(const FormField& field, const QString& text)
@@ -99,6 +184,7 @@ Result<Json> textToJson(const FormField& field, const QString& text)
         return text.trimmed().isEmpty() ? Result<Json>(Json())
                                         : parseJson(text.toStdString(), field.name.toStdString());
     case FormField::Kind::Text:
+        return isNameList(field) ? namesToJson(text) : Json(text.toStdString());
     case FormField::Kind::Choice:
         return Json(text.toStdString());
     }
@@ -160,6 +246,7 @@ ConfigForm::ConfigForm(QObject* parent) : QObject(parent)
     for (qsizetype i = 0; i < m_fields.size(); ++i) {
         m_index.insert(m_fields[i].name, i);
     }
+    refreshPreset();
 }
 
 void ConfigForm::addBackendFields()
@@ -181,6 +268,7 @@ void ConfigForm::addBackendFields()
         for (const std::string& choice : described.choices) {
             field.choices << toQString(choice);
         }
+        field.unit = unitOf(field.name);
         field.path = field.name == QLatin1String("policy.path") || field.name == QLatin1String("dataset.path");
         m_fields.push_back(field);
     }
@@ -210,7 +298,8 @@ void ConfigForm::addMethodFields()
             field.low = option.low;
             field.high = option.high;
         }
-        field.choices = QStringList { QLatin1String(option.methods) };
+        field.methods = QString::fromLatin1(option.methods).split(QLatin1Char(' '));
+        field.choices = QString::fromLatin1(option.choices).split(QLatin1Char(' '), Qt::SkipEmptyParts);
         m_fields.push_back(field);
     }
     FormField more;
@@ -230,10 +319,7 @@ const FormField* ConfigForm::find(const QString& name) const
 
 bool ConfigForm::isActive(const FormField& field) const
 {
-    if (!isMethod(field) || field.kind == FormField::Kind::Choice || field.kind == FormField::Kind::Json) {
-        return true;
-    }
-    return field.choices.contains(value(QStringLiteral("method.type")));
+    return field.methods.isEmpty() || field.methods.contains(value(QStringLiteral("method.type")));
 }
 
 QString ConfigForm::value(const QString& name) const
@@ -242,8 +328,48 @@ QString ConfigForm::value(const QString& name) const
     if (own != m_values.constEnd()) {
         return *own;
     }
+    return defaultOf(name);
+}
+
+QString ConfigForm::defaultOf(const QString& name) const
+{
+    if (const auto preset = m_preset.constFind(name); preset != m_preset.constEnd()) {
+        return *preset;
+    }
     const FormField* field = find(name);
     return field == nullptr ? QString() : field->defaultValue;
+}
+
+void ConfigForm::setPolicyConfig(std::optional<Json> config)
+{
+    m_policyConfig = std::move(config);
+    refreshPreset();
+}
+
+/// Asks the backend's reader what the preset gives, as the worker will.
+void ConfigForm::refreshPreset()
+{
+    const QString preset = value(presetField());
+    const Json probe { { "policy", { { "path", "-" } } },
+                       { "dataset", { { "path", "-" } } },
+                       { "method", { { "type", "full" } } },
+                       { "optimizer", { { "preset", preset.toStdString() } } } };
+    const auto parsed = train::parseTrainConfig(probe, "preset", m_policyConfig ? &*m_policyConfig : nullptr);
+    if (!parsed) {
+        return; // not one that there is: the field says so
+    }
+    const Json whole = train::trainConfigJson(*parsed);
+    for (const FormField& field : m_fields) {
+        const Json* given = takesPreset(field) ? valueAt(whole, field.name) : nullptr;
+        if (given == nullptr) {
+            continue;
+        }
+        const QString before = value(field.name);
+        m_preset.insert(field.name, jsonToText(*given));
+        if (value(field.name) != before) {
+            Q_EMIT changed(field.name);
+        }
+    }
 }
 
 void ConfigForm::setValue(const QString& name, const QString& text)
@@ -252,17 +378,21 @@ void ConfigForm::setValue(const QString& name, const QString& text)
     if (field == nullptr || value(name) == text) {
         return;
     }
-    if (text == field->defaultValue) {
+    if (text == defaultOf(name)) {
         m_values.remove(name);
     } else {
         m_values.insert(name, text);
     }
     Q_EMIT changed(name);
+    if (name == presetField()) {
+        refreshPreset();
+    }
 }
 
 void ConfigForm::clear()
 {
     m_values.clear();
+    refreshPreset();
     for (const FormField& field : m_fields) {
         Q_EMIT changed(field.name);
     }
@@ -312,7 +442,9 @@ Result<Json> ConfigForm::config() const
             }
             method.update(json);
         } else if (isMethod(field)) {
-            method[field.name.mid(7).toStdString()] = std::move(json);
+            if (!json.is_null()) {
+                insertAt(method, field.name.mid(7), std::move(json));
+            }
         } else if (!json.is_null()) {
             insertAt(root, field.name, std::move(json));
         }
@@ -335,7 +467,11 @@ void ConfigForm::load(const Json& config)
     Json rest = Json::object();
     if (const auto method = config.find("method"); method != config.end() && method->is_object()) {
         for (const auto& [key, item] : method->items()) {
-            if (find(QStringLiteral("method.") + toQString(key)) == nullptr) {
+            const QString name = QStringLiteral("method.") + toQString(key);
+            const bool hasField = std::any_of(m_fields.begin(), m_fields.end(), [&](const FormField& field) {
+                return field.name == name || field.name.startsWith(name + QLatin1Char('.'));
+            });
+            if (!hasField) {
                 rest[key] = item;
             }
         }
@@ -347,12 +483,14 @@ void ConfigForm::load(const Json& config)
                 m_values.insert(field.name, toQString(rest.dump()));
             }
         } else if (found != nullptr) {
-            const QString text = jsonToText(*found);
-            if (text != field.defaultValue) {
+            // What a preset would give is kept as it is: another checkpoint's may give something else.
+            const QString text = isNameList(field) && found->is_array() ? namesToText(*found) : jsonToText(*found);
+            if (text != field.defaultValue || takesPreset(field)) {
                 m_values.insert(field.name, text);
             }
         }
     }
+    refreshPreset();
     for (const FormField& field : m_fields) {
         Q_EMIT changed(field.name);
     }

@@ -27,8 +27,10 @@ struct FormField {
     Kind kind = Kind::Text;
     QString defaultValue; ///< As text; JSON for Kind::Json.
     std::optional<double> low, high;
-    QStringList choices;
-    bool path = false; ///< Names a folder.
+    QStringList choices; ///< Kind Choice.
+    QStringList methods; ///< Options of a method: those that know it. Empty: all.
+    QString unit;        ///< Shown behind the label; empty: a count, a text or a plain number.
+    bool path = false;   ///< Names a folder.
 };
 
 /// Thread: GUI.
@@ -47,7 +49,11 @@ public:
     [[nodiscard]] QString value(const QString& name) const;
     void setValue(const QString& name, const QString& value);
     [[nodiscard]] bool isDefault(const QString& name) const { return !m_values.contains(name); }
+    /// What a field has that nobody gave: optimizer, schedule and averaging take theirs from the preset chosen.
+    [[nodiscard]] QString defaultOf(const QString& name) const;
     void clear();
+    /// config.json of the policy chosen, which the preset "policy" reads; nothing while it is not known.
+    void setPolicyConfig(std::optional<Json> config);
 
     /// What is wrong with a value; empty when it is right.
     [[nodiscard]] QString problem(const FormField& field) const;
@@ -63,10 +69,13 @@ Q_SIGNALS:
 private:
     void addBackendFields();
     void addMethodFields();
+    void refreshPreset();
 
     QVector<FormField> m_fields;
     QHash<QString, qsizetype> m_index;
-    QHash<QString, QString> m_values; ///< Those that differ from the default.
+    QHash<QString, QString> m_values; ///< Those that were given.
+    QHash<QString, QString> m_preset; ///< Defaults that are not the description's.
+    std::optional<Json> m_policyConfig;
 };
 
 } // namespace rankwise::bridge

@@ -4,6 +4,7 @@
 #include "widgets/bridge/text.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -97,40 +98,94 @@ std::vector<std::vector<double>> episodeColumn(const data::DatasetReader& reader
     return rows;
 }
 
-EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeInfo& episode,
-                         const std::string& stateKey)
+std::vector<double> columnValues(const data::Column& column, std::size_t k)
 {
+    const std::size_t size = data::elementSize(column.type);
+    const auto width = static_cast<std::size_t>(std::max<std::int64_t>(1, column.width));
+    const std::size_t rows = size == 0 || k >= width ? 0 : column.bytes.size() / size / width;
+    std::vector<double> values(rows);
+    for (std::size_t i = 0; i < rows; ++i) {
+        values[i] = element(column, i * width + k);
+    }
+    return values;
+}
+
+namespace {
+
+/// The numeric column of a key, or nullptr.
+const data::Column* numbersOf(const data::DatasetReader& reader, const std::string& key)
+{
+    const data::Column* column = reader.column(key);
+    return column == nullptr || data::elementSize(column->type) == 0 ? nullptr : column;
+}
+
+/// Largest change of any number of the state from one frame to the next.
+std::vector<double> motionOf(const data::Column& column, const data::EpisodeInfo& episode)
+{
+    const auto width = static_cast<std::size_t>(column.width);
+    std::vector<double> motion;
+    for (auto t = static_cast<std::size_t>(episode.fromIndex) + 1; t < static_cast<std::size_t>(episode.toIndex); ++t) {
+        double largest = 0;
+        for (std::size_t k = 0; k < width; ++k) {
+            const double change = std::abs(element(column, t * width + k) - element(column, (t - 1) * width + k));
+            largest = std::isfinite(change) ? std::max(largest, change) : largest;
+        }
+        motion.push_back(largest);
+    }
+    return motion;
+}
+
+int notFiniteFrames(const OpenedDataset& dataset, const data::EpisodeInfo& episode)
+{
+    int frames = 0;
+    const data::Column* const columns[] { numbersOf(*dataset.reader, dataset.stateKey),
+                                          numbersOf(*dataset.reader, dataset.actionKey) };
+    for (auto t = static_cast<std::size_t>(episode.fromIndex); t < static_cast<std::size_t>(episode.toIndex); ++t) {
+        bool bad = false;
+        for (const data::Column* column : columns) {
+            const auto width = column == nullptr ? 0 : static_cast<std::size_t>(column->width);
+            for (std::size_t k = 0; k < width && !bad; ++k) {
+                bad = !std::isfinite(element(*column, t * width + k));
+            }
+        }
+        frames += bad ? 1 : 0;
+    }
+    return frames;
+}
+
+} // namespace
+
+EpisodeQuality qualityOf(const OpenedDataset& dataset, const data::EpisodeInfo& episode)
+{
+    const data::DatasetReader& reader = *dataset.reader;
     EpisodeQuality quality;
     const double fps = static_cast<double>(std::max<std::int64_t>(1, reader.info().fps));
     quality.success = successOf(reader, episode);
-    const auto times = episodeColumn(reader, episode, "timestamp");
-    for (std::size_t t = 1; t < times.size(); ++t) {
-        quality.unevenSteps += std::abs((times[t][0] - times[t - 1][0]) * fps - 1) > 0.1 ? 1 : 0;
+    quality.notFinite = notFiniteFrames(dataset, episode);
+    if (const data::Column* times = numbersOf(reader, "timestamp")) {
+        for (std::int64_t t = episode.fromIndex + 1; t < episode.toIndex; ++t) {
+            const auto i = static_cast<std::size_t>(t * times->width);
+            const double step = element(*times, i) - element(*times, i - static_cast<std::size_t>(times->width));
+            quality.unevenSteps += std::abs(step * fps - 1) > 0.1 ? 1 : 0;
+        }
     }
-    const auto states = episodeColumn(reader, episode, stateKey);
-    if (states.size() < 3) {
+    const data::Column* states = numbersOf(reader, dataset.stateKey);
+    if (states == nullptr || episode.length < 3) {
         return quality;
     }
-    std::vector<double> steps;
-    for (std::size_t t = 1; t < states.size(); ++t) {
-        double largest = 0;
-        for (std::size_t k = 0; k < states[t].size(); ++k) {
-            largest = std::max(largest, std::abs(states[t][k] - states[t - 1][k]));
-        }
-        steps.push_back(largest);
-    }
+    const std::vector<double> motion = motionOf(*states, episode);
     std::size_t still = 0;
-    while (still < steps.size() && steps[steps.size() - 1 - still] < kStillMotion) {
+    while (still < motion.size() && motion[motion.size() - 1 - still] < kStillMotion) {
         ++still;
     }
     quality.staticTailSeconds = static_cast<double>(still) / fps;
     std::vector<double> moving;
-    std::copy_if(steps.begin(), steps.end(), std::back_inserter(moving), [](double s) { return s >= kStillMotion; });
+    std::copy_if(motion.begin(), motion.end(), std::back_inserter(moving), [](double s) { return s >= kStillMotion; });
     if (moving.size() >= 5) {
         const auto middle = moving.begin() + static_cast<std::ptrdiff_t>(moving.size() / 2);
         std::nth_element(moving.begin(), middle, moving.end());
-        for (std::size_t t = 0; t < steps.size(); ++t) {
-            if (steps[t] > kJumpFactor * *middle) {
+        for (std::size_t t = 0; t < motion.size(); ++t) {
+            if (motion[t] > kJumpFactor * *middle) {
                 quality.firstJumpSeconds =
                     quality.jumps == 0 ? static_cast<double>(t + 1) / fps : quality.firstJumpSeconds;
                 ++quality.jumps;
@@ -140,6 +195,24 @@ EpisodeQuality qualityOf(const data::DatasetReader& reader, const data::EpisodeI
     return quality;
 }
 
+Result<QualityStretch> nextQuality(const OpenedDataset& dataset, std::size_t first, const JobContext& job)
+{
+    constexpr std::chrono::milliseconds kStretch { 200 };
+    const auto& episodes = dataset.reader->episodes();
+    const auto begun = std::chrono::steady_clock::now();
+    QualityStretch stretch { .first = first };
+    for (std::size_t i = first; i < episodes.size(); ++i) {
+        if (job.stopped()) {
+            return fail(Errc::Cancelled, "stopped");
+        }
+        stretch.quality.push_back(qualityOf(dataset, episodes[i]));
+        if (std::chrono::steady_clock::now() - begun > kStretch) {
+            break;
+        }
+    }
+    return stretch;
+}
+
 Result<OpenedDataset> openDataset(const std::filesystem::path& root, const JobContext& job)
 {
     OpenedDataset opened;
@@ -147,14 +220,6 @@ Result<OpenedDataset> openDataset(const std::filesystem::path& root, const JobCo
     RW_TRY(opened.reader, data::DatasetReader::open(root, {}, opened.warnings));
     opened.stateKey = firstKey(opened.reader->info(), "observation.state", "state");
     opened.actionKey = firstKey(opened.reader->info(), "action", "action");
-    const auto& episodes = opened.reader->episodes();
-    for (std::size_t i = 0; i < episodes.size(); ++i) {
-        if (job.stopped()) {
-            return fail(Errc::Cancelled, "stopped", root.string());
-        }
-        job.report(static_cast<double>(i) / static_cast<double>(episodes.size()), "quality");
-        opened.quality.push_back(qualityOf(*opened.reader, episodes[i], opened.stateKey));
-    }
     return opened;
 }
 
@@ -164,7 +229,24 @@ void EpisodeModel::setDataset(std::shared_ptr<const OpenedDataset> dataset)
 {
     beginResetModel();
     m_dataset = std::move(dataset);
+    m_quality.clear();
     endResetModel();
+}
+
+void EpisodeModel::setQuality(const QualityStretch& stretch)
+{
+    if (!m_dataset || stretch.first != m_quality.size() || stretch.quality.empty()) {
+        return;
+    }
+    m_quality.insert(m_quality.end(), stretch.quality.begin(), stretch.quality.end());
+    const auto row = [](std::size_t i) { return static_cast<int>(i); };
+    Q_EMIT dataChanged(index(row(stretch.first), Success), index(row(m_quality.size() - 1), Remarks));
+}
+
+const EpisodeQuality* EpisodeModel::quality(int row) const
+{
+    const auto i = static_cast<std::size_t>(row);
+    return row >= 0 && i < m_quality.size() ? &m_quality[i] : nullptr;
 }
 
 int EpisodeModel::rowCount(const QModelIndex& parent) const
@@ -180,6 +262,9 @@ int EpisodeModel::columnCount(const QModelIndex& parent) const
 QString EpisodeModel::remarks(const EpisodeQuality& quality) const
 {
     QStringList words;
+    if (quality.notFinite > 0) {
+        words << tr("%1 frames with NaN or infinity").arg(quality.notFinite);
+    }
     if (quality.staticTailSeconds >= 1) {
         words << tr("still for the last %1 s").arg(quality.staticTailSeconds, 0, 'f', 1);
     }
@@ -189,7 +274,7 @@ QString EpisodeModel::remarks(const EpisodeQuality& quality) const
     if (quality.unevenSteps > 0) {
         words << tr("%1 uneven time steps").arg(quality.unevenSteps);
     }
-    return words.join(QStringLiteral("; "));
+    return words.isEmpty() ? QString() : QStringLiteral("⚠ ") + words.join(QStringLiteral("; "));
 }
 
 QVariant EpisodeModel::data(const QModelIndex& index, int role) const
@@ -200,7 +285,7 @@ QVariant EpisodeModel::data(const QModelIndex& index, int role) const
     }
     const auto i = static_cast<std::size_t>(index.row());
     const rankwise::data::EpisodeInfo& episode = m_dataset->reader->episodes()[i];
-    const EpisodeQuality& quality = m_dataset->quality[i];
+    const EpisodeQuality* const judgement = quality(index.row());
     switch (index.column()) {
     case Number:
         return static_cast<qlonglong>(episode.index);
@@ -211,9 +296,11 @@ QVariant EpisodeModel::data(const QModelIndex& index, int role) const
     case Task:
         return episode.tasks.empty() ? QString() : toQString(episode.tasks.front());
     case Success:
-        return quality.success < 0 ? QString() : quality.success == 1 ? tr("✓ yes") : tr("✗ no");
+        return judgement == nullptr || judgement->success < 0 ? QString()
+            : judgement->success == 1                         ? tr("✓ yes")
+                                                              : tr("✗ no");
     case Remarks:
-        return remarks(quality);
+        return judgement == nullptr ? tr("…") : remarks(*judgement);
     default:
         return {};
     }

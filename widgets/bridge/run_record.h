@@ -20,14 +20,6 @@ using data::StepColumns;
 using DigestPtr = data::DigestColumnsPtr;
 using LayerTable = std::vector<data::RunLayer>;
 
-/// Kinds of alarm. Each is raised once a run and cleared when it no longer holds.
-struct RunAlarm {
-    enum class Kind { StuckRanks, DeadExpert, NotFinite, StarvingLoader };
-    Kind kind = Kind::StuckRanks;
-    std::int64_t step = 0;
-    QString text;
-};
-
 /// A run as read so far. The parts are immutable or only grow, so that a view may keep positions in them.
 struct RunRecord {
     StepColumns steps;
@@ -56,9 +48,6 @@ struct RunRecord {
     /// The current value of a parameter that can change while training ("eta"): the last one set, else run.json's.
     [[nodiscard]] std::optional<double> parameter(const std::string& name) const;
 };
-
-/// What is wrong with the run's numbers, from rank movement, expert shares, losses and loader times.
-[[nodiscard]] std::vector<RunAlarm> findAlarms(const RunRecord& record);
 
 inline constexpr int kTokenKinds = 5; ///< Those of models::TokenKind.
 

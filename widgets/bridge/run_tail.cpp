@@ -104,6 +104,12 @@ private:
         auto status = data::readRunStatus(m_paths);
         if (status) {
             m_active = status->active();
+            if (!m_run) {
+                // No run.json yet: the worker is still looking at what it was given, or has refused it.
+                problem = status->active() ? std::string()
+                    : status->error        ? "The run did not start: " + status->error->describe()
+                                           : problem;
+            }
             update.status = std::move(*status);
         } else {
             m_active = false;
@@ -262,9 +268,9 @@ void RunTail::apply(const RunUpdate& update)
             log::warn("run", "{}: {}", m_path.toStdString(), *update.problem);
         }
     }
-    if (rows && m_caughtUp) {
-        std::vector<RunAlarm> alarms = findAlarms(m_record);
-        problems = problems || alarms.size() != m_alarms.size();
+    if ((rows || becameCaughtUp || update.status) && m_caughtUp) {
+        std::vector<RunAlarm> alarms = m_watch.look(m_record);
+        problems = problems || alarms != m_alarms;
         m_alarms = std::move(alarms);
     }
     if (problems) {

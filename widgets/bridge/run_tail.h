@@ -4,6 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "widgets/bridge/run_alarms.h"
 #include "widgets/bridge/run_record.h"
 
 #include <QObject>
@@ -65,6 +66,7 @@ private:
     QString m_path;
     RunRecord m_record;
     QString m_problem;
+    AlarmWatch m_watch;
     std::vector<RunAlarm> m_alarms;
     bool m_caughtUp = false;
     std::unique_ptr<WorkerThread> m_worker; ///< Last: joined first.
