@@ -67,8 +67,14 @@ QString CanvasFrame::title() const
 void CanvasFrame::setTitle(const QString& title)
 {
     m_title->setText(title);
-    m_title->setToolTip(title);
+    m_title->setToolTip((QStringList { title } + m_usage).join(QLatin1Char('\n')));
     setAccessibleName(title);
+}
+
+void CanvasFrame::setUsage(const QStringList& lines)
+{
+    m_usage = lines;
+    setTitle(title());
 }
 
 bool CanvasFrame::tableShown() const
@@ -188,6 +194,12 @@ void CanvasFrame::contextMenuEvent(QContextMenuEvent* event)
     QAction* table = menu->addAction(tr("Show as table"), this, [this](bool on) { showTable(on); });
     table->setCheckable(true);
     table->setChecked(tableShown());
+    if (!m_usage.isEmpty()) {
+        QMenu* keys = menu->addMenu(tr("Mouse and keys"));
+        for (const QString& line : std::as_const(m_usage)) {
+            keys->addAction(line)->setEnabled(false);
+        }
+    }
     menu->popup(event->globalPos());
 }
 

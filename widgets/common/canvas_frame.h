@@ -6,6 +6,7 @@
 #include "backend/base/result.h"
 
 #include <QString>
+#include <QStringList>
 #include <QWidget>
 
 class QAbstractItemModel;
@@ -41,6 +42,9 @@ public:
 
     /// Puts a widget into the title line, left of the buttons.
     void addTool(QWidget* tool);
+    /// What mouse and keys do on the canvas, a line each: in the tooltip of the title, and in the menu.
+    void setUsage(const QStringList& lines);
+    [[nodiscard]] const QStringList& usage() const { return m_usage; }
 
 Q_SIGNALS:
     void message(const QString& text); ///< For the status bar.
@@ -59,6 +63,7 @@ private:
     QWidget* m_canvas = nullptr;
     QTableView* m_view = nullptr;
     QAbstractItemModel* m_table;
+    QStringList m_usage;
 };
 
 } // namespace rankwise::common

@@ -8,6 +8,7 @@
 
 #include <QObject>
 #include <QString>
+#include <QStringList>
 
 #include <vector>
 
@@ -37,9 +38,11 @@ public:
     virtual void hover(const QPointF&) { }
     virtual void leave() { }
     virtual void press(const QPointF&) { }
+    virtual void pressBox(const QPointF& at) { press(at); } ///< With Shift or Ctrl.
     virtual void drag(const QPointF&) { }
     virtual void release(const QPointF&) { }
     virtual void wheel(const QPointF&, double steps) { (void)steps; }
+    virtual void wheelUpright(const QPointF& at, double steps) { wheel(at, steps); } ///< With Shift.
     virtual void doubleClick(const QPointF&) { }
     /// A key that the view has focus for; true when used.
     virtual bool key(int key)
@@ -47,6 +50,9 @@ public:
         (void)key;
         return false;
     }
+
+    /// What mouse and keys do here, a line each; may be empty.
+    [[nodiscard]] virtual QStringList usage() const { return {}; }
 
 Q_SIGNALS:
     void changed(); ///< Draw again.

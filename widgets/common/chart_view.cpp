@@ -55,6 +55,7 @@ private:
 
 ChartView::ChartView(Chart& chart, QWidget* parent) : CanvasFrame(chart.title(), chart.table(), parent), m_chart(&chart)
 {
+    setUsage(chart.usage());
     connect(&chart, &Chart::titleChanged, this, [this] { setTitle(m_chart->title()); });
     allViews().insert(this);
     connect(this, &QObject::destroyed, [view = this] { allViews().remove(view); });
@@ -119,7 +120,9 @@ bool ChartView::eventFilter(QObject* object, QEvent* event)
         break;
     case QEvent::MouseButtonPress:
         if (static_cast<QMouseEvent*>(event)->button() == Qt::LeftButton) {
-            m_chart->press(at());
+            const auto held = static_cast<QMouseEvent*>(event)->modifiers();
+            const bool box = held.testFlag(Qt::ShiftModifier) || held.testFlag(Qt::ControlModifier);
+            box ? m_chart->pressBox(at()) : m_chart->press(at());
         }
         break;
     case QEvent::MouseButtonRelease:
@@ -132,7 +135,13 @@ bool ChartView::eventFilter(QObject* object, QEvent* event)
         break;
     case QEvent::Wheel: {
         const auto* wheel = static_cast<QWheelEvent*>(event);
-        m_chart->wheel(wheel->position(), wheel->angleDelta().y() / 120.0);
+        // Alt and some mice turn the wheel sideways.
+        const double steps = (wheel->angleDelta().y() != 0 ? wheel->angleDelta().y() : wheel->angleDelta().x()) / 120.0;
+        if (wheel->modifiers().testFlag(Qt::ShiftModifier)) {
+            m_chart->wheelUpright(wheel->position(), steps);
+        } else {
+            m_chart->wheel(wheel->position(), steps);
+        }
         return true;
     }
     case QEvent::KeyPress:

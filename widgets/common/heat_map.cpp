@@ -334,6 +334,12 @@ void HeatMap::drag(const QPointF& at)
     }
 }
 
+QStringList HeatMap::usage() const
+{
+    return { tr("Pointer: value of a cell"), tr("Click, up and down: select a %1").arg(m_rowTitle),
+             tr("Drag, left and right, Home and End: go through the columns") };
+}
+
 bool HeatMap::key(int key)
 {
     if (isEmpty()) {

@@ -57,6 +57,7 @@ public:
     void press(const QPointF& at) override;
     void drag(const QPointF& at) override;
     bool key(int key) override;
+    [[nodiscard]] QStringList usage() const override;
 
 Q_SIGNALS:
     void rowPicked(int row);
@@ -75,8 +76,8 @@ private:
     ColorMap m_map = ColorMap::Viridis;
     double m_low = 0, m_high = 0;           ///< As set.
     double m_shownLow = 0, m_shownHigh = 1; ///< In force.
-    std::vector<float> m_cells; ///< Values by column, of those that were asked for already.
-    double m_cellLow = 0, m_cellHigh = 0; ///< Of the finite ones; low > high: none.
+    std::vector<float> m_cells;             ///< Values by column, of those that were asked for already.
+    double m_cellLow = 0, m_cellHigh = 0;   ///< Of the finite ones; low > high: none.
     QImage m_image;
     QImage m_legend;
     bool m_dirty = true;

@@ -125,8 +125,18 @@ public:
         for (std::size_t i = 0; i < points.size(); ++i) {
             m_points[i] = imPoint(points[i]);
         }
-        m_list->AddPolyline(m_points.data(), static_cast<int>(m_points.size()), imColor(color), 0,
-                            static_cast<float>(width));
+        // ImGui thins a line out where it turns back, until it is gone: each such point ends one line and begins the
+        // next.
+        std::size_t begin = 0;
+        for (std::size_t i = 1; i + 1 < m_points.size(); ++i) {
+            const ImVec2 in(m_points[i].x - m_points[i - 1].x, m_points[i].y - m_points[i - 1].y);
+            const ImVec2 out(m_points[i + 1].x - m_points[i].x, m_points[i + 1].y - m_points[i].y);
+            if (in.x * out.x + in.y * out.y < 0) {
+                addLine(begin, i + 1, color, width);
+                begin = i;
+            }
+        }
+        addLine(begin, m_points.size(), color, width);
     }
     void fillPolygon(std::span<const QPointF> points, const QColor& color) override
     {
@@ -175,6 +185,13 @@ public:
     void popClip() override { m_list->PopClipRect(); }
 
 private:
+    /// Points [begin, end) of m_points as one line.
+    void addLine(std::size_t begin, std::size_t end, const QColor& color, double width)
+    {
+        m_list->AddPolyline(m_points.data() + begin, static_cast<int>(end - begin), imColor(color), 0,
+                            static_cast<float>(width));
+    }
+
     struct Entry {
         std::unique_ptr<QOpenGLTexture> texture;
         bool used = false;
