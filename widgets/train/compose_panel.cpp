@@ -2,8 +2,10 @@
 #include "widgets/train/compose_panel.h"
 
 #include "backend/base/file.h"
+#include "backend/base/resources.h"
 #include "widgets/bridge/run_control.h"
 #include "widgets/bridge/text.h"
+#include "widgets/train/preflight_card.h"
 
 #include <QCheckBox>
 #include <QComboBox>
@@ -17,15 +19,13 @@
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QLineEdit>
-#include <QProcess>
 #include <QPushButton>
 #include <QScrollArea>
-#include <QSignalBlocker>
-#include <QTimer>
 #include <QUndoStack>
 #include <QVBoxLayout>
 
-#include <functional>
+#include <optional>
+#include <utility>
 
 namespace rankwise::train_view {
 
@@ -60,6 +60,25 @@ private:
     QString m_name, m_before, m_after;
 };
 
+constexpr int kPolicyDelayMs = 250;
+constexpr int kCardCharacters = 40; ///< Width of the card.
+
+/// A field's help with its range and default, for tooltips and screen readers.
+QString helpOf(const FormField& field, const QString& otherwise)
+{
+    QString text = field.help;
+    if (field.low && field.high && *field.high < 1e9) {
+        text += QLatin1Char('\n')
+            + QObject::tr("From %1 to %2.").arg(bridge::numberText(*field.low), bridge::numberText(*field.high));
+    } else if (field.low) {
+        text += QLatin1Char('\n') + QObject::tr("At least %1.").arg(bridge::numberText(*field.low));
+    }
+    if (!otherwise.isEmpty()) {
+        text += QLatin1Char('\n') + QObject::tr("Without a value of its own: %1").arg(otherwise);
+    }
+    return text + QLatin1Char('\n') + field.name;
+}
+
 QString groupTitle(const QString& group)
 {
     if (group == QLatin1String("policy")) {
@@ -80,6 +99,9 @@ QString groupTitle(const QString& group)
     if (group == QLatin1String("ema")) {
         return QObject::tr("Running average of the weights");
     }
+    if (group == QLatin1String("localization")) {
+        return QObject::tr("Where things are in the pictures");
+    }
     if (group == QLatin1String("preflight")) {
         return QObject::tr("Pre-flight");
     }
@@ -95,25 +117,41 @@ QString defaultName()
 
 ComposePanel::ComposePanel(bridge::Workspace& workspace, bridge::Settings& settings, QUndoStack& undo, QWidget* parent)
     : QWidget(parent), m_workspace(workspace), m_settings(settings), m_undo(undo), m_form(new bridge::ConfigForm(this)),
-      m_name(new QLineEdit(defaultName())), m_card(new QLabel), m_preflight(new QLabel),
+      m_name(new QLineEdit(defaultName())), m_card(new QLabel), m_preflight(new PreflightCard),
       m_start(new QPushButton(tr("Start run"))), m_check(new QPushButton(tr("Pre-flight")))
 {
     build();
     connect(m_form, &bridge::ConfigForm::changed, this, &ComposePanel::refreshField);
-    connect(&workspace, &bridge::Workspace::itemAdded, this, [this](const bridge::WorkspaceItem& item) {
-        // What is opened is what one wants to train on, unless something was chosen.
-        if (item.kind == bridge::ItemKind::Dataset && m_form->value(QStringLiteral("dataset.path")).isEmpty()) {
-            m_form->setValue(QStringLiteral("dataset.path"), item.path);
-        }
-        if (item.kind == bridge::ItemKind::Checkpoint && m_form->value(QStringLiteral("policy.path")).isEmpty()) {
-            m_form->setValue(QStringLiteral("policy.path"), item.path);
-        }
-    });
+    m_cardDelay.setSingleShot(true);
+    connect(&m_cardDelay, &QTimer::timeout, this, &ComposePanel::refreshCard);
+    m_policyDelay.setSingleShot(true);
+    m_policyDelay.setInterval(kPolicyDelayMs);
+    connect(&m_policyDelay, &QTimer::timeout, this, &ComposePanel::readPolicyConfig);
+    if (const auto nano = resourcePath("nano")) {
+        m_ownPolicy = bridge::pathText(*nano);
+        m_form->setValue(QStringLiteral("policy.path"), m_ownPolicy);
+    }
+    connect(&workspace, &bridge::Workspace::itemAdded, this, &ComposePanel::takeItem);
+    for (const bridge::WorkspaceItem& item : workspace.items()) {
+        takeItem(item);
+    }
     for (const FormField& field : m_form->fields()) {
         refreshField(field.name);
     }
     refreshActive();
     refreshCard();
+}
+
+/// What is opened is what one wants to train on, unless something was chosen.
+void ComposePanel::takeItem(const bridge::WorkspaceItem& item)
+{
+    if (item.kind == bridge::ItemKind::Dataset && m_form->value(QStringLiteral("dataset.path")).isEmpty()) {
+        m_form->setValue(QStringLiteral("dataset.path"), item.path);
+    }
+    const QString policy = m_form->value(QStringLiteral("policy.path"));
+    if (item.kind == bridge::ItemKind::Checkpoint && (policy.isEmpty() || policy == m_ownPolicy)) {
+        m_form->setValue(QStringLiteral("policy.path"), item.path);
+    }
 }
 
 void ComposePanel::build()
@@ -126,9 +164,10 @@ void ComposePanel::build()
     columns->addLayout(right, 1);
     // The order of the columns is that of a reader: what, on what, how; then the details.
     const QStringList leftGroups { QStringLiteral("policy"), QStringLiteral("dataset"), QStringLiteral("method"),
-                                   QStringLiteral("preflight") };
+                                   QStringLiteral("localization"), QStringLiteral("preflight") };
     QHash<QString, QFormLayout*> forms;
-    for (const char* group : { "policy", "dataset", "method", "run", "optimizer", "schedule", "ema", "preflight" }) {
+    for (const char* group :
+         { "policy", "dataset", "method", "run", "optimizer", "schedule", "ema", "localization", "preflight" }) {
         auto* box = new QGroupBox(groupTitle(QLatin1String(group)));
         auto* form = new QFormLayout(box);
         form->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
@@ -143,13 +182,21 @@ void ComposePanel::build()
             form->setFieldGrowthPolicy(QFormLayout::AllNonFixedFieldsGrow);
             (leftGroups.contains(field.group) ? left : right)->addWidget(box);
         }
-        auto* label = new QLabel(field.label);
-        label->setToolTip(field.help);
         QWidget* editor = makeEditor(field);
-        editor->setToolTip(field.help);
-        form->addRow(label, editor);
+        auto* problem = new QLabel;
+        problem->setWordWrap(true);
+        problem->setProperty("role", QStringLiteral("bad"));
+        problem->hide();
+        auto* cell = new QWidget;
+        auto* column = new QVBoxLayout(cell);
+        column->setContentsMargins(0, 0, 0, 0);
+        column->setSpacing(1);
+        column->addWidget(editor);
+        column->addWidget(problem);
+        auto* label = new QLabel(field.unit.isEmpty() ? field.label : tr("%1 (%2)").arg(field.label, field.unit));
+        form->addRow(label, cell);
         label->setBuddy(editor);
-        m_rows.insert(field.name, { form, editor, label });
+        m_rows.insert(field.name, { cell, editor, label, problem });
     }
     left->addStretch();
     right->addStretch();
@@ -159,55 +206,77 @@ void ComposePanel::build()
     scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
     scroll->setWidget(inner);
 
+    auto* layout = new QHBoxLayout(this);
+    layout->setContentsMargins(4, 4, 4, 4);
+    layout->addWidget(scroll, 1);
+    layout->addWidget(makeCard());
+}
+
+QWidget* ComposePanel::makeCard()
+{
     auto* card = new QFrame;
     card->setProperty("role", QStringLiteral("card"));
-    card->setFixedWidth(270);
-    auto* cardLayout = new QVBoxLayout(card);
+    card->setFixedWidth(kCardCharacters * fontMetrics().averageCharWidth());
     auto* heading = new QLabel(tr("This run"));
     heading->setProperty("role", QStringLiteral("heading"));
     m_card->setWordWrap(true);
     m_card->setTextInteractionFlags(Qt::TextSelectableByMouse);
-    m_preflight->setWordWrap(true);
-    m_preflight->setTextInteractionFlags(Qt::TextSelectableByMouse);
     m_name->setAccessibleName(tr("Name of the run"));
     auto* open = new QPushButton(tr("Load configuration…"));
     auto* reset = new QPushButton(tr("All defaults"));
+    auto* found = new QWidget;
+    auto* foundLayout = new QVBoxLayout(found);
+    foundLayout->setContentsMargins(0, 0, 4, 0);
+    foundLayout->addWidget(m_card);
+    foundLayout->addWidget(m_preflight);
+    foundLayout->addStretch();
+    auto* scroll = new QScrollArea;
+    scroll->setWidgetResizable(true);
+    scroll->setFrameShape(QFrame::NoFrame);
+    scroll->setHorizontalScrollBarPolicy(Qt::ScrollBarAlwaysOff);
+    scroll->setWidget(found);
+    auto* cardLayout = new QVBoxLayout(card);
     cardLayout->addWidget(heading);
     cardLayout->addWidget(new QLabel(tr("Name")));
     cardLayout->addWidget(m_name);
-    cardLayout->addWidget(m_card);
-    cardLayout->addWidget(m_preflight);
-    cardLayout->addStretch();
-    cardLayout->addWidget(open);
-    cardLayout->addWidget(reset);
-    cardLayout->addWidget(m_check);
-    cardLayout->addWidget(m_start);
+    cardLayout->addWidget(scroll, 1);
+    auto* few = new QHBoxLayout;
+    few->addWidget(open);
+    few->addWidget(reset);
+    cardLayout->addLayout(few);
+    auto* last = new QHBoxLayout;
+    last->addWidget(m_check);
+    last->addWidget(m_start);
+    cardLayout->addLayout(last);
+    m_check->setToolTip(tr("Loads the policy and one batch and tells what would be trained; trains nothing"));
     m_start->setDefault(true);
-    auto* layout = new QHBoxLayout(this);
-    layout->setContentsMargins(4, 4, 4, 4);
-    layout->addWidget(scroll, 1);
-    layout->addWidget(card);
-
     connect(m_start, &QPushButton::clicked, this, &ComposePanel::start);
     connect(m_check, &QPushButton::clicked, this, &ComposePanel::runPreflight);
     connect(m_name, &QLineEdit::textChanged, this, &ComposePanel::refreshCard);
     connect(reset, &QPushButton::clicked, this, [this] { m_form->clear(); });
-    connect(open, &QPushButton::clicked, this, [this] {
-        auto* dialog = new QFileDialog(this, tr("Load configuration"), QString(), tr("JSON (*.json)"));
-        dialog->setAttribute(Qt::WA_DeleteOnClose);
-        dialog->setFileMode(QFileDialog::ExistingFile);
-        connect(dialog, &QFileDialog::fileSelected, this, [this](const QString& file) {
-            const auto json = readJsonFile(bridge::toPath(file));
-            if (!json) {
-                Q_EMIT message(bridge::errorSentence(json.error()));
-                return;
-            }
-            // run.json holds the configuration inside.
-            m_form->load(json->contains("config") ? (*json)["config"] : *json);
-            Q_EMIT message(tr("Took over %1").arg(file));
-        });
-        dialog->open();
+    connect(open, &QPushButton::clicked, this, &ComposePanel::loadConfiguration);
+    return card;
+}
+
+void ComposePanel::loadConfiguration()
+{
+    auto* dialog = new QFileDialog(this, tr("Load configuration"), QString(), tr("JSON (*.json)"));
+    dialog->setAttribute(Qt::WA_DeleteOnClose);
+    dialog->setFileMode(QFileDialog::ExistingFile);
+    connect(dialog, &QFileDialog::fileSelected, this, [this](const QString& file) {
+        m_workspace.jobs().start<Json>(
+            QString(), [path = bridge::toPath(file)](const JobContext&) { return readJsonFile(path); }, this,
+            [this, file](const Result<Json>& json) {
+                if (!json) {
+                    Q_EMIT message(bridge::errorSentence(json.error()));
+                    return;
+                }
+                // run.json holds the configuration inside.
+                m_form->load(json->contains("config") ? (*json)["config"] : *json);
+                Q_EMIT message(tr("Took over %1").arg(file));
+            });
     });
+    dialog->open();
 }
 
 QWidget* ComposePanel::makeEditor(const FormField& field)
@@ -290,16 +359,38 @@ void ComposePanel::refreshField(const QString& name)
         }
     }
     m_updating = false;
-    const QString wrong = m_form->problem(*field);
     QFont font = row.label->font();
-    font.setBold(!m_form->isDefault(name));
+    font.setBold(value != m_form->defaultOf(name));
     row.label->setFont(font);
-    row.label->setText(wrong.isEmpty() ? field->label : QStringLiteral("⚠ ") + field->label);
-    row.label->setToolTip(wrong.isEmpty() ? field->help : wrong);
+    const QString help = helpOf(*field, m_form->defaultOf(name));
+    row.label->setToolTip(help);
+    row.editor->setToolTip(help);
+    row.editor->setAccessibleDescription(help);
     if (name == QLatin1String("method.type")) {
         refreshActive();
     }
-    refreshCard();
+    if (name == QLatin1String("policy.path")) {
+        m_policyDelay.start();
+    }
+    m_cardDelay.start(); // once for all fields that change together
+}
+
+/// The preset "policy" takes its numbers from the checkpoint: the form shows what they are.
+void ComposePanel::readPolicyConfig()
+{
+    const QString path = m_form->value(QStringLiteral("policy.path"));
+    if (path.isEmpty()) {
+        m_form->setPolicyConfig(std::nullopt);
+        return;
+    }
+    m_workspace.jobs().start<Json>(
+        QString(), [file = bridge::toPath(path) / "config.json"](const JobContext&) { return readJsonFile(file); },
+        this,
+        [this, path](Result<Json> config) {
+            if (path == m_form->value(QStringLiteral("policy.path"))) {
+                m_form->setPolicyConfig(config ? std::optional(std::move(*config)) : std::nullopt);
+            }
+        });
 }
 
 void ComposePanel::refreshActive()
@@ -308,7 +399,7 @@ void ComposePanel::refreshActive()
         const Row row = m_rows.value(field.name);
         const bool active = m_form->isActive(field);
         row.label->setVisible(active);
-        row.editor->setVisible(active);
+        row.cell->setVisible(active);
     }
 }
 
@@ -327,15 +418,40 @@ void ComposePanel::refreshCard()
             .arg(value("optimizer.lr"));
     text += QStringLiteral("\n\n")
         + tr("Goes to %1").arg(bridge::shownPath(QDir(m_settings.runsFolder()).filePath(m_name->text())));
-    if (!config) {
-        text += QStringLiteral("\n\n⚠ %1: %2")
-                    .arg(bridge::toQString(config.error().subject), bridge::toQString(config.error().message));
-    }
     m_card->setText(text);
     m_start->setEnabled(config.has_value());
-    m_check->setEnabled(config.has_value());
+    m_check->setEnabled(config.has_value() && !m_checking);
     m_start->setToolTip(config ? tr("Starts a worker process that goes on when this window closes")
                                : bridge::errorSentence(config.error()));
+    showProblems(config);
+}
+
+/// At each field what is wrong with it, and in the card what concerns no field that is shown.
+void ComposePanel::showProblems(const Result<Json>& config)
+{
+    QString whole = config ? QString() : bridge::toQString(config.error().subject + ": " + config.error().message);
+    for (const FormField& field : m_form->fields()) {
+        const Row row = m_rows.value(field.name);
+        QString wrong = m_form->problem(field);
+        const bool named = !config
+            && (config.error().subject == field.name.toStdString()
+                || config.error().message.find('"' + field.name.toStdString() + '"') != std::string::npos);
+        if (wrong.isEmpty() && named) {
+            wrong = bridge::toQString(config.error().message);
+        }
+        whole = named ? QString() : whole;
+        row.problem->setText(wrong.isEmpty() ? QString() : QStringLiteral("⚠ ") + wrong);
+        row.problem->setVisible(!wrong.isEmpty());
+    }
+    if (!whole.isEmpty()) {
+        m_card->setText(m_card->text() + QStringLiteral("\n\n⚠ ") + whole);
+    }
+}
+
+QString ComposePanel::problemAt(const QString& field) const
+{
+    const Row row = m_rows.value(field);
+    return row.problem == nullptr ? QString() : row.problem->text();
 }
 
 QString ComposePanel::commandLine() const
@@ -348,41 +464,25 @@ QString ComposePanel::commandLine() const
 void ComposePanel::runPreflight()
 {
     const auto config = m_form->config();
-    const QString program = bridge::commandProgram();
-    if (!config || program.isEmpty()) {
-        m_preflight->setText(config ? tr("⚠ The rankwise program is not beside this one.")
-                                    : bridge::errorSentence(config.error()));
+    if (!config || m_checking) {
         return;
     }
-    const QString file =
-        QDir::temp().filePath(QStringLiteral("rankwise-preflight-%1.json").arg(QDateTime::currentMSecsSinceEpoch()));
-    if (const auto written = writeFileAtomically(bridge::toPath(file), jsonText(*config)); !written) {
-        m_preflight->setText(bridge::errorSentence(written.error()));
-        return;
-    }
-    m_preflight->setText(tr("Checking…"));
-    m_check->setEnabled(false);
-    auto* process = new QProcess(this);
-    process->setProcessChannelMode(QProcess::MergedChannels);
-    const auto finish = [this, process, file](const QString& verdict) {
-        QFile::remove(file);
-        m_check->setEnabled(true);
-        QString output = QString::fromUtf8(process->readAll()).trimmed();
-        output = output.size() > 900 ? output.right(900) : output;
-        m_preflight->setText(verdict + (output.isEmpty() ? QString() : QLatin1Char('\n') + output));
-        process->deleteLater();
-    };
-    connect(process, &QProcess::finished, this, [finish](int code, QProcess::ExitStatus) {
-        finish(code == 0 ? tr("✓ Pre-flight passed") : tr("⚠ Pre-flight refused this run"));
-    });
-    connect(process, &QProcess::errorOccurred, this, [finish, process](QProcess::ProcessError error) {
-        if (error == QProcess::FailedToStart) {
-            finish(tr("⚠ %1").arg(process->errorString()));
-        }
-    });
-    const QString run = file.chopped(5);
-    process->start(program,
-                   { QStringLiteral("train"), file, QStringLiteral("--run"), run, QStringLiteral("--preflight") });
+    m_preflight->showBusy();
+    m_checking = m_workspace.jobs().start<Json>(
+        tr("Pre-flight of %1").arg(m_name->text()),
+        [config = *config](const JobContext& job) { return bridge::checkTraining(config, job); }, this,
+        [this](const Result<Json>& report) {
+            m_checking.clear();
+            if (report) {
+                m_preflight->showReport(*report);
+            } else if (report.error().code == Errc::Cancelled) {
+                m_preflight->clear();
+            } else {
+                m_preflight->showFailure(report.error());
+            }
+            refreshCard();
+        });
+    refreshCard();
 }
 
 void ComposePanel::start()
@@ -397,14 +497,27 @@ void ComposePanel::start()
         Q_EMIT message(tr("Give the run a name without slashes."));
         return;
     }
-    const auto run = bridge::startTraining(m_settings.runsFolder(), name, *config);
-    if (!run) {
-        Q_EMIT message(bridge::errorSentence(run.error()));
-        return;
-    }
-    m_workspace.addItem({ bridge::ItemKind::Run, *run, tr("started here") });
+    const QString folder = m_settings.runsFolder();
+    const QString run = QDir(folder).filePath(name);
+    m_workspace.jobs().start<bool>(
+        tr("Start %1").arg(name),
+        [folder, name, config = std::move(*config)](const JobContext& job) -> Result<bool> {
+            qint64 pid = 0;
+            RW_TRY(const QString started, bridge::startTraining(folder, name, config, &pid));
+            RW_TRY_VOID(bridge::awaitWorker(started, pid, job));
+            return true;
+        },
+        this,
+        [this, run](const Result<bool>& started) {
+            if (!started && started.error().code != Errc::Cancelled) {
+                m_preflight->showFailure(started.error());
+                Q_EMIT message(
+                    tr("%1 does not train: %2").arg(bridge::shownPath(run), bridge::errorSentence(started.error())));
+            }
+        });
+    m_workspace.addItem({ bridge::ItemKind::Run, run, tr("started here") });
     m_name->setText(defaultName());
-    Q_EMIT started(*run);
+    Q_EMIT this->started(run);
 }
 
 } // namespace rankwise::train_view

@@ -306,7 +306,7 @@ void RankPanel::fillBoxes(const data::DigestColumns& digest)
     const bridge::DigestPtr first = record.firstDigest();
     const bool hasReference = first && first->table == digest.table && first->step < digest.step;
     std::vector<common::BoxChart::Panel> panels {
-        { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} }, { tr("Between"), {} }
+        { tr("Vision"), {} }, { tr("Language"), {} }, { tr("Action"), {} }, { tr("Projection"), {} }
     };
     double top = 0;
     for (std::size_t i = 0; i < layers.size() && i < digest.rank.size(); ++i) {
@@ -333,7 +333,8 @@ void RankPanel::fillBoxes(const data::DigestColumns& digest)
     }
     m_boxes->setLevels(std::move(levels));
     m_boxes->setPanels(std::move(panels), top);
-    m_boxes->setTitle(tr("Active ranks at step %1").arg(digest.step));
+    m_boxes->setTitle(hasReference ? tr("Active ranks at step %1 · box 25–75 %, × mean, grey ◇ step 0").arg(digest.step)
+                                   : tr("Active ranks at step %1 · box 25–75 %, × mean").arg(digest.step));
 }
 
 } // namespace rankwise::train_view

@@ -1,5 +1,5 @@
 // Where the capacity goes: the rank map layer × step with its scrubber, and box plots of the active ranks at the chosen
-// step in panels for vision, language, action and what lies between, with the marks of step 0.
+// step in panels for vision, language, action and the projections between them, with the marks of step 0.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

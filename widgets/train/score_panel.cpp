@@ -85,7 +85,10 @@ void ScorePanel::setRun(RunTail* run)
         connect(run, &RunTail::snapshotsChanged, this, &ScorePanel::load);
         connect(run, &RunTail::updated, this, [this] {
             fillLayers();
-            showRouting();
+            // Lines of losses come ten times a second; routing only changes with a digest.
+            if (m_run->record().digestAt(m_workspace.selection().step) != m_shownDigest) {
+                showRouting();
+            }
         });
     }
     fillLayers();
@@ -205,6 +208,7 @@ void ScorePanel::showRouting()
 {
     m_routingPaths.clear();
     const bridge::DigestPtr digest = m_run ? m_run->record().digestAt(m_workspace.selection().step) : nullptr;
+    m_shownDigest = digest;
     const int kind = m_tokens->currentData().toInt();
     QStringList names;
     std::vector<std::vector<double>> parts;

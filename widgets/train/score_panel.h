@@ -52,6 +52,7 @@ private:
     QComboBox* m_tokens;
     QLabel* m_note;
     std::vector<QString> m_routingPaths;
+    bridge::DigestPtr m_shownDigest;
 };
 
 } // namespace rankwise::train_view

@@ -5,6 +5,9 @@
 #include "widgets/common/chart_view.h"
 
 #include <QGridLayout>
+#include <QLabel>
+#include <QSlider>
+#include <QToolButton>
 
 #include <span>
 
@@ -19,7 +22,8 @@ enum PlotIndex : std::size_t { Loss, LearningRate, GradientNorm, Speed, StepTime
 
 } // namespace
 
-TelemetryPanel::TelemetryPanel(bridge::Workspace& workspace, QWidget* parent) : QWidget(parent), m_workspace(workspace)
+TelemetryPanel::TelemetryPanel(bridge::Workspace& workspace, QWidget* parent)
+    : QWidget(parent), m_workspace(workspace), m_smoothing(new QSlider(Qt::Horizontal))
 {
     const QString step = tr("step");
     const auto add = [&](const QString& title, const QString& unit) {
@@ -30,14 +34,48 @@ TelemetryPanel::TelemetryPanel(bridge::Workspace& workspace, QWidget* parent) : 
         m_plots.push_back(std::move(plot));
         return new common::ChartView(*m_plots.back().chart);
     };
+    // The plots share their x: what one shows and reads, all do.
+    const auto link = [this](common::LineChart* chart) {
+        connect(chart, &common::LineChart::viewChanged, this, [this, chart] {
+            for (const Plot& plot : m_plots) {
+                plot.chart->setView(chart->view());
+            }
+        });
+        connect(chart, &common::LineChart::crosshairChanged, this, [this, chart] {
+            for (const Plot& plot : m_plots) {
+                plot.chart->setCrosshair(chart->crosshair());
+            }
+        });
+    };
+    const auto addLogarithmic = [](common::ChartView* view, common::LineChart* chart) {
+        auto* box = new QToolButton;
+        box->setText(tr("Log"));
+        box->setCheckable(true);
+        box->setAutoRaise(true);
+        box->setToolTip(tr("Logarithmic axis; L on the plot"));
+        box->setAccessibleName(tr("%1: logarithmic axis").arg(chart->title()));
+        connect(box, &QToolButton::toggled, chart, &common::LineChart::setLogarithmic);
+        connect(chart, &common::LineChart::logarithmicChanged, box, &QToolButton::setChecked);
+        view->addTool(box);
+    };
     auto* grid = new QGridLayout(this);
     grid->setContentsMargins(4, 4, 4, 4);
     grid->setSpacing(6);
-    grid->addWidget(add(tr("Losses"), tr("loss")), 0, 0, 2, 2);
-    grid->addWidget(add(tr("Learning rate"), tr("rate")), 0, 2);
-    grid->addWidget(add(tr("Gradient norm"), tr("norm before clipping")), 1, 2);
+    common::ChartView* losses = add(tr("Losses"), tr("loss"));
+    common::ChartView* rate = add(tr("Learning rate"), tr("rate"));
+    common::ChartView* norm = add(tr("Gradient norm"), tr("norm before clipping"));
+    grid->addWidget(losses, 0, 0, 2, 2);
+    grid->addWidget(rate, 0, 2);
+    grid->addWidget(norm, 1, 2);
     grid->addWidget(add(tr("Speed"), tr("samples/s")), 2, 0, 1, 2);
     grid->addWidget(add(tr("Time of a step"), tr("seconds")), 2, 2);
+    addSmoothing(*losses);
+    addLogarithmic(losses, m_plots[Loss].chart);
+    addLogarithmic(rate, m_plots[LearningRate].chart);
+    addLogarithmic(norm, m_plots[GradientNorm].chart);
+    for (const Plot& plot : m_plots) {
+        link(plot.chart);
+    }
     for (int row = 0; row < 3; ++row) {
         grid->setRowStretch(row, 1);
     }
@@ -53,6 +91,28 @@ TelemetryPanel::TelemetryPanel(bridge::Workspace& workspace, QWidget* parent) : 
     connect(&workspace, &bridge::Workspace::itemAdded, this, [this] {
         if (m_overlay) {
             rebuild();
+        }
+    });
+}
+
+void TelemetryPanel::addSmoothing(common::ChartView& view)
+{
+    m_smoothing->setRange(0, 999);
+    m_smoothing->setPageStep(100);
+    m_smoothing->setMaximumWidth(130);
+    m_smoothing->setAccessibleName(tr("Smoothing of the curves"));
+    m_smoothing->setToolTip(tr("Weight of the past in an exponential moving average; the raw curves stay, faint"));
+    auto* label = new QLabel(tr("Smoothing"));
+    auto* value = new QLabel(QStringLiteral("0.000"));
+    value->setMinimumWidth(value->fontMetrics().horizontalAdvance(QStringLiteral("0.000 ")));
+    label->setBuddy(m_smoothing);
+    view.addTool(label);
+    view.addTool(m_smoothing);
+    view.addTool(value);
+    connect(m_smoothing, &QSlider::valueChanged, this, [this, value](int thousandths) {
+        value->setText(QString::number(thousandths / 1000.0, 'f', 3));
+        for (const std::size_t plot : { Loss, GradientNorm, Speed, StepTime }) {
+            m_plots[plot].chart->setSmoothing(thousandths / 1000.0);
         }
     });
 }
@@ -109,8 +169,9 @@ void TelemetryPanel::rebuild()
     }
     for (RunTail* run : std::as_const(runs)) {
         const bool faint = run != m_run;
-        const auto color = [&](std::size_t own) { return faint ? 2 + overlays : own; };
-        const auto name = [&](const QString& own) { return faint ? run->title() : own; };
+        const auto color = [&](std::size_t own) { return faint ? 1 + overlays : own; };
+        // Over each other curves are told apart by their runs, and only what all runs have is drawn.
+        const auto name = [&](const QString& own) { return m_overlay ? run->title() : own; };
         addLine(m_plots[Loss], curves[Loss], run, name(tr("task loss")), color(0), faint,
                 [](const StepColumns& c) { return &c.loss; });
         addLine(m_plots[LearningRate], curves[LearningRate], run, name(tr("learning rate")), color(0), faint,
@@ -120,13 +181,15 @@ void TelemetryPanel::rebuild()
         addLine(m_plots[Speed], curves[Speed], run, name(tr("samples/s")), color(0), faint,
                 [](const StepColumns& c) { return &c.samplesPerSecond; });
         addLine(m_plots[StepTime], curves[StepTime], run,
-                faint ? tr("%1 computing").arg(run->title()) : tr("computing"), color(0), faint,
+                m_overlay ? tr("%1 computing").arg(run->title()) : tr("computing"), color(0), faint,
                 [](const StepColumns& c) { return &c.computeSeconds; });
         if (!faint) {
+            m_auxCount = run->record().steps.aux.size();
+        }
+        if (!m_overlay) {
             addLine(m_plots[StepTime], curves[StepTime], run, tr("waiting for data"), 1, false,
                     [](const StepColumns& c) { return &c.loadSeconds; });
             const auto& aux = run->record().steps.aux;
-            m_auxCount = aux.size();
             if (!aux.empty()) {
                 addLine(m_plots[Loss], curves[Loss], run, tr("total"), 1, false,
                         [](const StepColumns& c) { return &c.total; });
@@ -139,7 +202,7 @@ void TelemetryPanel::rebuild()
                             return found == c.aux.end() ? nullptr : &found->second;
                         });
             }
-        } else {
+        } else if (faint) {
             ++overlays;
         }
         watch(run);

@@ -14,6 +14,12 @@
 #include <map>
 #include <vector>
 
+class QSlider;
+
+namespace rankwise::common {
+class ChartView;
+}
+
 namespace rankwise::train_view {
 
 class TelemetryPanel : public QWidget {
@@ -24,6 +30,9 @@ public:
 
     void setRun(bridge::RunTail* run);
     void setOverlay(bool on);
+    [[nodiscard]] QSlider* smoothing() const { return m_smoothing; }
+    /// In the order losses, learning rate, gradient norm, speed, time of a step.
+    [[nodiscard]] common::LineChart& chart(std::size_t index) const { return *m_plots[index].chart; }
 
 private:
     using Column = std::function<const std::vector<double>*(const bridge::StepColumns&)>;
@@ -38,6 +47,7 @@ private:
         common::LineChart* chart = nullptr;
         std::vector<Line> lines;
     };
+    void addSmoothing(common::ChartView& view);
     void rebuild();
     void addLine(Plot& plot, std::vector<common::LineChart::Curve>& curves, bridge::RunTail* run, const QString& name,
                  std::size_t color, bool faint, Column column);
@@ -46,6 +56,7 @@ private:
 
     bridge::Workspace& m_workspace;
     QPointer<bridge::RunTail> m_run;
+    QSlider* m_smoothing;
     bool m_overlay = false;
     std::size_t m_auxCount = 0;
     std::vector<Plot> m_plots; ///< Loss, learning rate, gradient norm, speed, time of a step.

@@ -6,12 +6,14 @@
 #include "widgets/bridge/text.h"
 #include "widgets/train/compose_panel.h"
 #include "widgets/train/rank_panel.h"
+#include "widgets/train/resume_dialog.h"
 #include "widgets/train/score_panel.h"
 #include "widgets/train/telemetry_panel.h"
 
 #include <QCheckBox>
 #include <QComboBox>
 #include <QDoubleSpinBox>
+#include <QFileInfo>
 #include <QFrame>
 #include <QHBoxLayout>
 #include <QLabel>
@@ -25,6 +27,26 @@
 namespace rankwise::train_view {
 
 using bridge::RunTail;
+
+namespace {
+
+/// Why a run ended that should not have, and how to go on; empty when it trains or ended well.
+QString badEnd(const RunTail& run)
+{
+    const bridge::RunRecord& record = run.record();
+    if (!record.status || !record.run
+        || (record.status->state != data::RunState::Failed && record.status->state != data::RunState::Lost)) {
+        return {};
+    }
+    const auto& error = record.status->error;
+    const QString why = error ? bridge::errorSentence(*error) : bridge::toQString(record.status->reason);
+    const QString on = record.checkpoints.empty()
+        ? TrainView::tr("Resume begins it anew; it has no checkpoint.")
+        : TrainView::tr("Resume goes on from the checkpoint of step %1.").arg(record.checkpoints.back().step);
+    return TrainView::tr("Training ended at step %1: %2 %3").arg(record.status->step).arg(why, on);
+}
+
+} // namespace
 
 TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, bridge::CommandRegistry& commands,
                      common::ActionBinder& actions, QUndoStack& undo, QWidget* parent)
@@ -58,8 +80,11 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
     bar->addWidget(m_runs);
     bar->addWidget(m_state, 1);
     bar->addWidget(m_etaBox);
-    for (const char* id : { "run.pause", "run.stop", "run.snapshot" }) {
-        bar->addWidget(actions.button(QLatin1String(id)));
+    for (const char* id : { "run.pause", "run.stop", "run.resume", "run.snapshot" }) {
+        QToolButton* button = actions.button(QLatin1String(id));
+        bar->addWidget(button);
+        // What a run that trains can do, and what one that does not.
+        (QLatin1String(id) == QLatin1String("run.resume") ? m_restButtons : m_liveButtons) << button;
     }
     bar->addWidget(overlay);
 
@@ -126,17 +151,10 @@ TrainView::TrainView(bridge::Workspace& workspace, bridge::Settings& settings, b
 
 QStringList TrainView::commandIds()
 {
-    return { QStringLiteral("train.compose"),
-             QStringLiteral("train.start"),
-             QString(),
-             QStringLiteral("run.pause"),
-             QStringLiteral("run.stop"),
-             QStringLiteral("run.snapshot"),
-             QStringLiteral("run.checkpoint"),
-             QString(),
-             QStringLiteral("ranks.play"),
-             QStringLiteral("train.live"),
-             QStringLiteral("train.ranks"),
+    return { QStringLiteral("train.compose"), QStringLiteral("train.start"),    QString(),
+             QStringLiteral("run.pause"),     QStringLiteral("run.stop"),       QStringLiteral("run.resume"),
+             QStringLiteral("run.snapshot"),  QStringLiteral("run.checkpoint"), QString(),
+             QStringLiteral("ranks.play"),    QStringLiteral("train.live"),     QStringLiteral("train.ranks"),
              QStringLiteral("train.scores") };
 }
 
@@ -189,6 +207,23 @@ void TrainView::addCommands(bridge::CommandRegistry& commands, bridge::Workspace
                    .run = [view] { view()->control(data::ControlAction::Stop); },
                    .enabled = active,
                    .commandLine = shell(QStringLiteral("run.stop")) });
+    commands.add({ .id = QStringLiteral("run.resume"),
+                   .category = category,
+                   .text = tr("Resume the run"),
+                   .key = QStringLiteral("Shift+F6"),
+                   .help = tr("Goes on with a stopped, failed or lost run from its newest checkpoint, or extends a "
+                              "finished one; shows first what would be different"),
+                   .run = [view] { view()->askToResume(); },
+                   .enabled =
+                       [&workspace] {
+                           const RunTail* run = workspace.currentRun();
+                           return run != nullptr && run->record().run && run->record().status && !run->active();
+                       },
+                   .commandLine =
+                       [&workspace] {
+                           return bridge::shellLine(QStringList { QStringLiteral("rankwise") }
+                                                    + bridge::resumeArguments(workspace.selection().run, 0));
+                       } });
     commands.add({ .id = QStringLiteral("run.snapshot"),
                    .category = category,
                    .text = tr("Snapshot"),
@@ -253,6 +288,7 @@ void TrainView::showRun(const QString& path)
         m_run = run;
         if (run != nullptr) {
             connect(run, &RunTail::statusChanged, this, &TrainView::refreshStatus);
+            connect(run, &RunTail::statusChanged, this, &TrainView::refreshProblems);
             connect(run, &RunTail::updated, this, &TrainView::refreshStatus);
             connect(run, &RunTail::problemChanged, this, &TrainView::refreshProblems);
         }
@@ -267,6 +303,13 @@ void TrainView::showRun(const QString& path)
 
 void TrainView::refreshStatus()
 {
+    const bool resting = m_run && m_run->record().status && !m_run->active();
+    for (QWidget* button : std::as_const(m_liveButtons)) {
+        button->setVisible(!resting);
+    }
+    for (QWidget* button : std::as_const(m_restButtons)) {
+        button->setVisible(resting);
+    }
     if (!m_run) {
         m_state->clear();
         m_etaBox->hide();
@@ -306,11 +349,16 @@ void TrainView::refreshProblems()
         if (!m_run->problem().isEmpty()) {
             lines << QStringLiteral("⚠ ") + m_run->problem();
         }
+        if (const QString end = badEnd(*m_run); !end.isEmpty()) {
+            lines << QStringLiteral("⚠ ") + end;
+        }
         for (const bridge::RunAlarm& alarm : m_run->alarms()) {
             lines << tr("⚠ Step %1: %2").arg(alarm.step).arg(alarm.text);
         }
     }
-    m_alarmText->setText(lines.join(QLatin1Char('\n')));
+    if (const QString text = lines.join(QLatin1Char('\n')); text != m_alarmText->text()) {
+        m_alarmText->setText(text);
+    }
     m_alarm->setVisible(!lines.isEmpty());
 }
 
@@ -334,6 +382,37 @@ void TrainView::control(data::ControlAction action, const QString& name, double 
                                         : tr("%1 refused: %2").arg(what, bridge::toQString((*answer)->message)));
                             }
                         });
+}
+
+void TrainView::askToResume()
+{
+    if (!m_run || !m_run->record().status) {
+        return;
+    }
+    auto* dialog = new ResumeDialog(m_workspace, m_run->path(), *m_run->record().status, this);
+    connect(dialog, &ResumeDialog::message, this, &TrainView::message);
+    connect(dialog, &ResumeDialog::resumeWanted, this, &TrainView::resumeRun);
+    dialog->open();
+}
+
+void TrainView::resumeRun(const QString& run, std::int64_t steps)
+{
+    Q_EMIT message(tr("Starting a worker for %1").arg(bridge::shownPath(run)));
+    m_workspace.jobs().start<bool>(
+        tr("Resume %1").arg(QFileInfo(run).fileName()),
+        [run, steps](const JobContext& job) -> Result<bool> {
+            RW_TRY_VOID(bridge::resumeTraining(run, steps, job));
+            return true;
+        },
+        this,
+        [this, run](const Result<bool>& started) {
+            if (started) {
+                Q_EMIT message(tr("%1 trains again").arg(bridge::shownPath(run)));
+            } else if (started.error().code != Errc::Cancelled) {
+                Q_EMIT message(
+                    tr("%1 was not resumed: %2").arg(bridge::shownPath(run), resumeFailure(started.error())));
+            }
+        });
 }
 
 void TrainView::applyEta()

@@ -9,6 +9,7 @@
 #include "widgets/common/actions.h"
 
 #include <QPointer>
+#include <QVector>
 #include <QWidget>
 
 #include <functional>
@@ -41,6 +42,7 @@ public:
               common::ActionBinder& actions, QUndoStack& undo, QWidget* parent = nullptr);
 
     [[nodiscard]] ComposePanel& compose() { return *m_compose; }
+    [[nodiscard]] TelemetryPanel& telemetry() { return *m_telemetry; }
     [[nodiscard]] RankPanel& ranks() { return *m_ranks; }
     [[nodiscard]] ScorePanel& scores() { return *m_scores; }
     [[nodiscard]] QTabWidget& pages() { return *m_pages; }
@@ -54,6 +56,10 @@ public:
     /// Sends a request to the worker of the selected run; the answer goes to message().
     void control(rankwise::data::ControlAction action, const QString& name = {}, double value = 0);
     void applyEta();
+    /// Shows what going on with the selected run would change, and asks.
+    void askToResume();
+    /// Starts a worker that goes on with `run` up to `steps` in all; 0: as many as it was to have.
+    void resumeRun(const QString& run, std::int64_t steps);
 
 Q_SIGNALS:
     void message(const QString& text);
@@ -71,6 +77,7 @@ private:
     QDoubleSpinBox* m_eta;
     QPushButton* m_etaApply;
     QWidget* m_etaBox;
+    QVector<QWidget*> m_liveButtons, m_restButtons;
     QFrame* m_alarm;
     QLabel* m_alarmText;
     QTabWidget* m_pages;
