@@ -4,6 +4,8 @@
 #include "widgets/bridge/run_control.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
+#include "widgets/datasets/statistics_panel.h"
+#include "widgets/datasets/thumbnail_delegate.h"
 
 #include <QDateTime>
 #include <QDir>
@@ -17,6 +19,7 @@
 #include <QSplitter>
 #include <QStackedWidget>
 #include <QTableView>
+#include <QTabWidget>
 #include <QToolButton>
 #include <QVBoxLayout>
 
@@ -50,10 +53,12 @@ QString sampleFolder(const bridge::Settings& settings)
 DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& settings, common::ActionBinder& actions,
                            QWidget* parent)
     : QWidget(parent), m_workspace(workspace), m_settings(settings), m_model(new bridge::EpisodeModel(this)),
-      m_stack(new QStackedWidget), m_table(new QTableView), m_info(new QLabel), m_emptyText(new QLabel),
-      m_tiles(new QHBoxLayout), m_states(new common::LineChart(tr("State"), tr("seconds"), tr("rad, m"), this)),
+      m_thumbnails(new ThumbnailDelegate(workspace.jobs(), this)), m_stack(new QStackedWidget), m_table(new QTableView),
+      m_info(new QLabel), m_emptyText(new QLabel), m_tiles(new QHBoxLayout),
+      m_states(new common::LineChart(tr("State"), tr("seconds"), tr("rad, m"), this)),
       m_actions(new common::LineChart(tr("Action"), tr("seconds"), tr("rad, m"), this)),
-      m_slider(new QSlider(Qt::Horizontal)), m_play(new QPushButton(tr("Play"))), m_time(new QLabel)
+      m_slider(new QSlider(Qt::Horizontal)), m_play(new QPushButton(tr("Play"))), m_time(new QLabel),
+      m_statistics(new StatisticsPanel(workspace))
 {
     auto* empty = new QWidget;
     auto* emptyLayout = new QVBoxLayout(empty);
@@ -83,12 +88,13 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     m_table->setAlternatingRowColors(true);
     m_table->setWordWrap(false);
     m_table->verticalHeader()->hide();
-    m_table->verticalHeader()->setDefaultSectionSize(m_table->fontMetrics().height() + 6);
+    m_table->verticalHeader()->setDefaultSectionSize(ThumbnailDelegate::kHeight + 4);
     m_table->horizontalHeader()->setStretchLastSection(true);
-    m_table->setColumnWidth(bridge::EpisodeModel::Number, 72);
-    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 76);
+    m_table->setItemDelegateForColumn(bridge::EpisodeModel::Number, m_thumbnails);
+    m_table->setColumnWidth(bridge::EpisodeModel::Number, 104);
+    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 64);
     m_table->setColumnWidth(bridge::EpisodeModel::Task, 140);
-    m_table->setColumnWidth(bridge::EpisodeModel::Success, 76);
+    m_table->setColumnWidth(bridge::EpisodeModel::Success, 68);
     auto* player = new QWidget;
     auto* playerLayout = new QVBoxLayout(player);
     playerLayout->setContentsMargins(0, 0, 0, 0);
@@ -106,11 +112,15 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     auto* splitter = new QSplitter;
     splitter->setObjectName(QStringLiteral("datasets.splitter"));
     splitter->addWidget(m_table);
-    splitter->addWidget(player);
+    auto* pages = new QTabWidget;
+    pages->setDocumentMode(true);
+    pages->addTab(player, tr("Player"));
+    pages->addTab(m_statistics, tr("Statistics"));
+    splitter->addWidget(pages);
     splitter->setStretchFactor(0, 1);
     splitter->setStretchFactor(1, 1);
     splitter->setChildrenCollapsible(false);
-    splitter->setSizes({ 440, 590 });
+    splitter->setSizes({ 520, 510 });
     auto* page = new QWidget;
     auto* pageLayout = new QVBoxLayout(page);
     pageLayout->setContentsMargins(6, 4, 6, 4);
@@ -123,6 +133,7 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     layout->setContentsMargins(0, 0, 0, 0);
     layout->addWidget(m_stack);
 
+    connect(m_thumbnails, &ThumbnailDelegate::ready, m_table->viewport(), qOverload<>(&QWidget::update));
     connect(m_table->selectionModel(), &QItemSelectionModel::currentRowChanged, this, [this](const QModelIndex& index) {
         if (index.isValid() && m_dataset) {
             m_workspace.selectEpisode(m_dataset->reader->episodes()[static_cast<std::size_t>(index.row())].index);
@@ -211,6 +222,8 @@ void DatasetsView::openSelected()
     }
     m_dataset.reset();
     m_model->setDataset(nullptr);
+    m_statistics->setDataset(nullptr);
+    m_thumbnails->setDataset(nullptr);
     m_episode = -1;
     if (path.isEmpty()) {
         m_stack->setCurrentIndex(0);
@@ -248,7 +261,10 @@ void DatasetsView::openSelected()
             }
             m_info->setText(text);
             m_model->setDataset(m_dataset);
+            m_statistics->setDataset(m_dataset);
+            m_thumbnails->setDataset(m_dataset);
             makeTiles();
+            judgeNext();
             m_stack->setCurrentIndex(1);
             const qint64 wanted = m_workspace.selection().episode;
             if (m_model->rowCount() > 0) {
@@ -257,6 +273,26 @@ void DatasetsView::openSelected()
                 } else {
                     showEpisode(wanted);
                 }
+            }
+        });
+}
+
+/// Quality flags come a stretch at a time, after the list is there.
+void DatasetsView::judgeNext()
+{
+    if (!m_dataset || m_model->judged() >= m_dataset->reader->episodes().size()) {
+        return;
+    }
+    m_workspace.jobs().start<bridge::QualityStretch>(
+        QString(),
+        [dataset = m_dataset, first = m_model->judged()](const JobContext& job) {
+            return bridge::nextQuality(*dataset, first, job);
+        },
+        this,
+        [this, dataset = m_dataset](const Result<bridge::QualityStretch>& stretch) {
+            if (stretch && dataset == m_dataset) {
+                m_model->setQuality(*stretch);
+                judgeNext();
             }
         });
 }

@@ -27,6 +27,9 @@ class QTableView;
 
 namespace rankwise::datasets_view {
 
+class StatisticsPanel;
+class ThumbnailDelegate;
+
 class DatasetsView : public QWidget {
     Q_OBJECT
 
@@ -36,6 +39,8 @@ public:
 
     [[nodiscard]] bridge::EpisodeModel& episodes() { return *m_model; }
     [[nodiscard]] QTableView& table() { return *m_table; }
+    [[nodiscard]] StatisticsPanel& statistics() { return *m_statistics; }
+    [[nodiscard]] ThumbnailDelegate& thumbnails() { return *m_thumbnails; }
     [[nodiscard]] common::LineChart& states() { return *m_states; }
     /// Frames of the cameras that were shown so far.
     [[nodiscard]] int framesShown() const { return m_framesShown; }
@@ -56,6 +61,7 @@ private:
     void showTime(double seconds);
     void requestFrames(std::int64_t index);
     void makeTiles();
+    void judgeNext();
 
     struct Frames {
         std::int64_t index = -1;
@@ -67,6 +73,7 @@ private:
     std::shared_ptr<const bridge::OpenedDataset> m_dataset;
     QString m_shownPath;
     bridge::EpisodeModel* m_model;
+    ThumbnailDelegate* m_thumbnails;
     QStackedWidget* m_stack;
     QTableView* m_table;
     QLabel* m_info;
@@ -78,6 +85,7 @@ private:
     QSlider* m_slider;
     QPushButton* m_play;
     QLabel* m_time;
+    StatisticsPanel* m_statistics;
     std::vector<std::vector<double>> m_stateRows;
     qint64 m_episode = -1;
     bool m_decoding = false;
