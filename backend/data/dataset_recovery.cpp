@@ -9,13 +9,8 @@
 #include "backend/io/video_decoder.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <set>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <arrow/table.h>
 #include <fmt/format.h>
@@ -24,41 +19,18 @@ namespace rankwise::data {
 
 namespace fs = std::filesystem;
 
-WriterLock::WriterLock(WriterLock&& other) noexcept
-    : m_fd(std::exchange(other.m_fd, -1)), m_scratch(std::move(other.m_scratch))
-{
-}
-
-WriterLock& WriterLock::operator=(WriterLock&& other) noexcept
-{
-    std::swap(m_fd, other.m_fd);
-    std::swap(m_scratch, other.m_scratch);
-    return *this;
-}
-
-WriterLock::~WriterLock()
-{
-    if (m_fd >= 0) {
-        ::close(m_fd);
-    }
-}
-
 Result<WriterLock> WriterLock::take(const fs::path& root)
 {
     WriterLock lock;
     lock.m_scratch = root / kScratchFolder;
     RW_TRY_VOID(createFolders(lock.m_scratch));
-    const fs::path file = lock.m_scratch / "lock";
-    lock.m_fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (lock.m_fd < 0) {
-        return failErrno(errno, "create", file);
+    auto held = FileLock::take(lock.m_scratch / "lock", "another program is recording into this dataset");
+    if (!held) {
+        Error error = std::move(held).error();
+        error.subject = error.code == Errc::AlreadyExists ? root.string() : error.subject;
+        return tl::unexpected(std::move(error));
     }
-    if (::flock(lock.m_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK) {
-            return fail(Errc::AlreadyExists, "another program is recording into this dataset", root.string());
-        }
-        return failErrno(errno, "lock", file);
-    }
+    lock.m_lock = std::move(*held);
     return lock;
 }
 
@@ -66,10 +38,7 @@ void WriterLock::removeScratch()
 {
     std::error_code error;
     fs::remove_all(m_scratch, error);
-    if (m_fd >= 0) {
-        ::close(m_fd);
-        m_fd = -1;
-    }
+    m_lock.release();
 }
 
 namespace {

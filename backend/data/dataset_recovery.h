@@ -5,6 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "backend/base/file_lock.h"
 #include "backend/base/result.h"
 #include "backend/data/dataset_info.h"
 #include "backend/data/dataset_tables.h"
@@ -23,11 +24,6 @@ inline constexpr const char* kScratchFolder = ".recording";
 /// Exclusive use of a dataset by one writer; released by the destructor and by the death of the process.
 class WriterLock {
 public:
-    WriterLock() = default;
-    WriterLock(WriterLock&& other) noexcept;
-    WriterLock& operator=(WriterLock&& other) noexcept;
-    ~WriterLock();
-
     /// Creates the scratch folder. Errors: AlreadyExists (another writer), IoFailed, DiskFull.
     [[nodiscard]] static Result<WriterLock> take(const std::filesystem::path& root);
 
@@ -35,7 +31,7 @@ public:
     void removeScratch();
 
 private:
-    int m_fd = -1;
+    FileLock m_lock;
     std::filesystem::path m_scratch;
 };
 
