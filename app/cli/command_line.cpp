@@ -256,7 +256,8 @@ void declareTraining(Declaration& d)
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
     command->add_option("--out", spectra->out,
-                        "Folder to fill from coarse to fine; the second one goes into its `against`");
+                        "Folder to fill from coarse to fine, going on from what it has; the second one goes into its "
+                        "`against`");
     auto* coarse = command->add_flag("--coarse", spectra->coarseOnly, "Estimates only");
     command->add_flag("--exact", spectra->exactOnly, "Exact values at once, without the estimates")->excludes(coarse);
 

@@ -31,23 +31,13 @@ struct Task {
     double cost = 0;
 };
 
-double costOf(const data::SpectraLayer& layer, SpectrumKind kind)
-{
-    const auto side = static_cast<double>(std::min(layer.rows, layer.columns));
-    const auto length = static_cast<double>(std::max(layer.rows, layer.columns));
-    if (kind == SpectrumKind::Delta && layer.rank > 0) {
-        return static_cast<double>(layer.rank * layer.rank) * (side + length);
-    }
-    return side * side * (length + 3 * side);
-}
-
 /// All tasks of a pass, cheapest first, so that something is there at once.
 std::vector<Task> tasksOf(const data::SpectraHeader& header, SpectrumPass pass)
 {
     std::vector<Task> tasks;
     for (std::size_t i = 0; i < header.layers.size(); ++i) {
         for (const SpectrumKind kind : header.layers[i].kinds) {
-            tasks.push_back({ i, kind, pass, costOf(header.layers[i], kind) });
+            tasks.push_back({ i, kind, pass, data::spectrumCost(header.layers[i], kind) });
         }
     }
     std::ranges::stable_sort(tasks, {}, &Task::cost);
@@ -60,6 +50,11 @@ public:
     Crew(const SpectraSource& source, const SpectraOptions& options, const SpectraSink& sink, const JobContext& job)
         : m_source(source), m_options(options), m_sink(sink), m_job(job)
     {
+        for (const auto& [key, pass] : options.known) {
+            if (pass == SpectrumPass::Exact) {
+                m_exact.push_back(key);
+            }
+        }
     }
 
     Result<void> run(const std::vector<Task>& tasks, double progressFrom, double progressTo)
@@ -109,7 +104,7 @@ public:
         return {};
     }
 
-    /// Whether the first pass gave the exact values already.
+    /// Whether an earlier computation or the first pass gave the exact values already.
     [[nodiscard]] bool exactAlready(const Task& task) const
     {
         return std::ranges::find(m_exact, std::pair { task.layer, task.kind }) != m_exact.end();
@@ -169,7 +164,7 @@ private:
     std::mutex m_mutex;
     std::optional<Error> m_error;
     std::exception_ptr m_thrown;
-    std::vector<std::pair<std::size_t, SpectrumKind>> m_exact;
+    std::vector<data::SpectrumKey> m_exact;
 };
 
 constexpr std::array kShares { 0.5, 0.6, 0.7, 0.8, 0.9, 0.99 };
@@ -255,7 +250,9 @@ Result<void> computeSpectra(const SpectraSource& source, const SpectraOptions& o
     Crew crew(source, options, sink, job);
     const bool both = options.coarsePass && options.exactPass;
     if (options.coarsePass) {
-        RW_TRY_VOID(crew.run(tasksOf(source.header(), SpectrumPass::Coarse), 0, both ? kCoarseShare : 1));
+        std::vector<Task> tasks = tasksOf(source.header(), SpectrumPass::Coarse);
+        std::erase_if(tasks, [&](const Task& task) { return options.known.contains({ task.layer, task.kind }); });
+        RW_TRY_VOID(crew.run(tasks, 0, both ? kCoarseShare : 1));
         RW_TRY_VOID(sink.passEnded(SpectrumPass::Coarse));
     }
     if (options.exactPass) {
@@ -284,7 +281,14 @@ Result<data::SpectraContents> computeSpectraFolder(const SpectraSource& source, 
         },
         .passEnded = [&](SpectrumPass pass) { return writer ? writer->endPass(pass) : Result<void>(); },
     };
-    const auto done = computeSpectra(source, options, sink, job);
+    SpectraOptions rest = options;
+    if (writer) {
+        contents.spectra = writer->newest();
+        for (const auto& [key, record] : contents.spectra) {
+            rest.known[key] = record.pass;
+        }
+    }
+    const auto done = computeSpectra(source, rest, sink, job);
     if (!done) {
         const bool stopped = done.error().code == Errc::Cancelled;
         if (writer) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
 namespace rankwise::analysis {
@@ -19,7 +20,9 @@ struct SpectraOptions {
     bool coarsePass = true;
     bool exactPass = true;
     bool powerLaws = true;
-    std::uint64_t seed = 1;   ///< Of the estimates.
+    std::uint64_t seed = 1; ///< Of the estimates.
+    /// What is there already: exact values are not computed again, estimates only by the exact pass.
+    std::map<data::SpectrumKey, data::SpectrumPass> known;
     std::int64_t threads = 1; ///< Matrices side by side, each on one thread.
 };
 
@@ -35,7 +38,8 @@ struct SpectraSink {
 [[nodiscard]] Result<void> computeSpectra(const SpectraSource& source, const SpectraOptions& options,
                                           const SpectraSink& sink, const JobContext& job = {});
 
-/// Computes into `folder`, which others may follow meanwhile. Returns everything.
+/// Computes into `folder`, which others may follow meanwhile, and goes on from what it has of the same weights. Returns
+/// everything. Exact values do not depend on where a computation before was stopped.
 /// Errors: those of computeSpectra() and SpectraWriter; also in the folder.
 [[nodiscard]] Result<data::SpectraContents> computeSpectraFolder(const SpectraSource& source,
                                                                  const SpectraOptions& options,

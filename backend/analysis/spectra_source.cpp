@@ -356,6 +356,8 @@ Result<SpectraSource> SpectraSource::open(const SourceOptions& options)
         state->header.notes.push_back(fmt::format("{} layers are not in the base", lone));
     }
 
+    state->header.weights = data::weightsIdentity(subject, basePath);
+
     std::vector<std::pair<data::SpectraLayer, State::Layer>> rows;
     for (auto& [path, layer] : byPath) {
         const LayerPlace place = placeOf(path);

@@ -2,6 +2,7 @@
 #include "backend/data/spectra_folder.h"
 
 #include "backend/base/file.h"
+#include "backend/base/sha256.h"
 #include "backend/io/safetensors_writer.h"
 
 #include <algorithm>
@@ -62,17 +63,10 @@ Json headerJson(const SpectraHeader& header)
                            { "rank", layer.rank },
                            { "matrices", kinds } });
     }
-    return { { "format", kFormat },
-             { "version", kSpectraVersion },
-             { "checkpoint", header.checkpoint },
-             { "base", header.base },
-             { "adapter", header.adapter },
-             { "notes", header.notes },
-             { "pid", header.pid },
-             { "pid_start", header.pidStart },
-             { "host", header.host },
-             { "started", header.started },
-             { "layers", layers } };
+    return { { "format", kFormat },     { "version", kSpectraVersion }, { "checkpoint", header.checkpoint },
+             { "base", header.base },   { "adapter", header.adapter },  { "weights", header.weights },
+             { "notes", header.notes }, { "pid", header.pid },          { "pid_start", header.pidStart },
+             { "host", header.host },   { "started", header.started },  { "layers", layers } };
 }
 
 Result<SpectraLayer> layerFrom(const Json& json, const std::string& file, std::size_t index)
@@ -149,16 +143,105 @@ Json errorJson(const Error& error)
              { "subject", printableText(error.subject) } };
 }
 
-void appendNumber(std::string& text, double value)
+void appendNumber(std::string& text, double value, SpectrumPass pass)
 {
+    constexpr int kEstimateDigits = 13;
     std::array<char, 40> digits {};
-    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value, std::chars_format::general, 13);
+    char* const last = digits.data() + digits.size();
+    const auto end = pass == SpectrumPass::Exact
+        ? std::to_chars(digits.data(), last, value)
+        : std::to_chars(digits.data(), last, value, std::chars_format::general, kEstimateDigits);
     text.append(digits.data(), end.ptr);
+}
+
+std::string lineOf(const SpectrumRecord& record, std::int64_t count)
+{
+    std::string text = fmt::format(R"({{"event":"spectrum","step":{},"time":{:.3f},"layer":{},"matrix":"{}",)"
+                                   R"("pass":"{}","error":{:.3g},"power":)",
+                                   count, unixSeconds(), record.layer, spectrumKindName(record.kind),
+                                   spectrumPassName(record.pass), record.error);
+    text += record.power ? fmt::format("[{},{},{},{}]", record.power->alpha, record.power->xmin, record.power->distance,
+                                       record.power->count)
+                         : "null";
+    text += R"(,"sigma":[)";
+    for (std::size_t i = 0; i < record.sigma.size(); ++i) {
+        text += i == 0 ? "" : ",";
+        appendNumber(text, record.sigma[i], record.pass);
+    }
+    text += "]}";
+    return text;
 }
 
 bool workerGone(const SpectraHeader& header)
 {
-    return header.host == hostName() && processStartTicks(header.pid) != header.pidStart;
+    return header.host == hostName() && !spectraWorkerLives(header);
+}
+
+/// A file of ours, or what a killed writer left of one.
+bool isOwnFile(const fs::path& file)
+{
+    const std::string name = file.filename().string();
+    return std::ranges::any_of(
+        std::array { "spectra.json", "spectra.jsonl", "spectra.lock", "pass-coarse.safetensors",
+                     "pass-exact.safetensors" },
+        [&](const char* own) { return name == own || name.starts_with(own + std::string(".tmp-")); });
+}
+
+/// Whether a writer may have the folder: it is not there, empty, or of spectra. Errors: AlreadyExists, Unsupported.
+Result<void> checkTarget(const fs::path& folder)
+{
+    std::error_code error;
+    if (!fs::exists(folder, error)) {
+        return {};
+    }
+    if (isSpectraFolder(folder)) {
+        if (const auto header = readSpectraHeader(folder); !header && header.error().code == Errc::Unsupported) {
+            return tl::unexpected(header.error());
+        }
+        return {};
+    }
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+        if (!isOwnFile(entry.path())) {
+            return fail(Errc::AlreadyExists, "exists and holds other things; choose another folder", folder.string());
+        }
+    }
+    if (error) {
+        return fail(Errc::AlreadyExists, "is no folder; choose another one", folder.string());
+    }
+    return {};
+}
+
+/// The spectra in `folder` that are of what `header` describes.
+std::map<SpectrumKey, SpectrumRecord> stillTrue(const fs::path& folder, const SpectraHeader& header)
+{
+    if (header.weights.empty()) {
+        return {};
+    }
+    auto before = readSpectra(folder);
+    const bool same = before && before->header.weights == header.weights && before->header.layers == header.layers;
+    return same ? std::move(before->spectra) : std::map<SpectrumKey, SpectrumRecord>();
+}
+
+void addIdentity(std::string& text, const fs::path& path)
+{
+    std::error_code error;
+    const fs::path folder = newestCheckpointOr(path).value_or(path);
+    text += fs::absolute(folder, error).lexically_normal().string() + '\n';
+    std::vector<fs::path> files;
+    if (fs::is_directory(folder, error)) {
+        for (const auto& entry : fs::directory_iterator(folder, error)) {
+            if (entry.path().extension() == ".safetensors" || entry.path().filename() == "adapter_config.json") {
+                files.push_back(entry.path());
+            }
+        }
+        std::ranges::sort(files);
+    } else {
+        files.push_back(folder);
+    }
+    for (const fs::path& file : files) {
+        text += fmt::format("{} {} {}\n", file.filename().string(), fs::file_size(file, error),
+                            fs::last_write_time(file, error).time_since_epoch().count());
+    }
 }
 
 } // namespace
@@ -176,6 +259,32 @@ std::string_view spectrumPassName(SpectrumPass pass)
 std::string_view spectraStateName(SpectraState state)
 {
     return kStates.at(static_cast<std::size_t>(state));
+}
+
+double spectrumCost(const SpectraLayer& layer, SpectrumKind kind)
+{
+    const auto side = static_cast<double>(std::min(layer.rows, layer.columns));
+    const auto length = static_cast<double>(std::max(layer.rows, layer.columns));
+    if (kind == SpectrumKind::Delta && layer.rank > 0) {
+        return static_cast<double>(layer.rank * layer.rank) * (side + length);
+    }
+    return side * side * (length + 3 * side);
+}
+
+std::string weightsIdentity(const fs::path& subject, const fs::path& base)
+{
+    std::string text;
+    addIdentity(text, subject);
+    if (!base.empty()) {
+        addIdentity(text, base);
+    }
+    return sha256Hex(std::as_bytes(std::span(text)));
+}
+
+bool spectraWorkerLives(const SpectraHeader& header)
+{
+    const std::int64_t start = header.host == hostName() ? processStartTicks(header.pid) : 0;
+    return start > 0 && start == header.pidStart;
 }
 
 bool isSpectraFolder(const fs::path& folder)
@@ -207,6 +316,7 @@ Result<SpectraHeader> readSpectraHeader(const fs::path& folder)
     reader.optional("checkpoint", header.checkpoint);
     reader.optional("base", header.base);
     reader.optional("adapter", header.adapter);
+    reader.optional("weights", header.weights);
     reader.optional("notes", header.notes);
     reader.require("pid", header.pid);
     reader.require("pid_start", header.pidStart);
@@ -226,28 +336,45 @@ Result<SpectraHeader> readSpectraHeader(const fs::path& folder)
 
 Result<SpectraWriter> SpectraWriter::create(const fs::path& folder, SpectraHeader header)
 {
-    std::error_code error;
-    if (fs::exists(folder, error) && !isSpectraFolder(folder) && !fs::is_empty(folder, error)) {
-        return fail(Errc::AlreadyExists, "exists and holds other things; choose another folder", folder.string());
-    }
+    RW_TRY_VOID(checkTarget(folder));
     RW_TRY_VOID(createFolders(folder));
-    for (const fs::path& file :
-         { linesFile(folder), passFile(folder, SpectrumPass::Coarse), passFile(folder, SpectrumPass::Exact) }) {
-        fs::remove(file, error);
-    }
+    SpectraWriter writer;
+    RW_TRY(writer.m_lock, FileLock::take(folder / "spectra.lock", "another program is computing these spectra"));
+    writer.m_newest = stillTrue(folder, header);
     header.pid = ::getpid();
     header.pidStart = processStartTicks(header.pid);
     header.host = hostName();
     header.started = unixSeconds();
-    RW_TRY_VOID(writeFileAtomically(headerFile(folder), jsonText(headerJson(header))));
-    SpectraWriter writer;
     writer.m_folder = folder;
     writer.m_header = std::move(header);
-    writer.m_lines.open(linesFile(folder), std::ios::binary | std::ios::trunc);
-    if (!writer.m_lines) {
-        return failErrno(errno, "open", linesFile(folder));
-    }
+    RW_TRY_VOID(writer.begin());
     return writer;
+}
+
+Result<void> SpectraWriter::begin()
+{
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(m_folder, error)) {
+        if (isOwnFile(entry.path()) && entry.path().filename().string().find(".tmp-") != std::string::npos) {
+            fs::remove(entry.path(), error);
+        }
+    }
+    // The lines first: whoever sees the new description finds them under it. A crash between the two leaves the old
+    // description over lines that are true.
+    RW_TRY(AtomicFile lines, AtomicFile::create(linesFile(m_folder)));
+    for (const auto& [key, record] : m_newest) {
+        RW_TRY_VOID(lines.write(lineOf(record, m_count++) + '\n'));
+    }
+    RW_TRY_VOID(lines.commit());
+    for (const SpectrumPass pass : { SpectrumPass::Coarse, SpectrumPass::Exact }) {
+        fs::remove(passFile(m_folder, pass), error);
+    }
+    RW_TRY_VOID(writeFileAtomically(headerFile(m_folder), jsonText(headerJson(m_header))));
+    m_lines.open(linesFile(m_folder), std::ios::binary | std::ios::app);
+    if (!m_lines) {
+        return failErrno(errno, "open", linesFile(m_folder));
+    }
+    return {};
 }
 
 Result<void> SpectraWriter::line(const std::string& text)
@@ -263,31 +390,18 @@ Result<void> SpectraWriter::line(const std::string& text)
 
 Result<void> SpectraWriter::add(const SpectrumRecord& record)
 {
-    std::string text = fmt::format(R"({{"event":"spectrum","step":{},"time":{:.3f},"layer":{},"matrix":"{}",)"
-                                   R"("pass":"{}","error":{:.3g},"power":)",
-                                   m_count, unixSeconds(), record.layer, spectrumKindName(record.kind),
-                                   spectrumPassName(record.pass), record.error);
-    text += record.power ? fmt::format("[{},{},{},{}]", record.power->alpha, record.power->xmin, record.power->distance,
-                                       record.power->count)
-                         : "null";
-    text += R"(,"sigma":[)";
-    for (std::size_t i = 0; i < record.sigma.size(); ++i) {
-        text += i == 0 ? "" : ",";
-        appendNumber(text, record.sigma[i]);
-    }
-    text += "]}";
-    m_newest[{ record.layer, record.kind }] = record.sigma;
-    return line(text);
+    m_newest[{ record.layer, record.kind }] = record;
+    return line(lineOf(record, m_count));
 }
 
 Result<void> SpectraWriter::endPass(SpectrumPass pass)
 {
     std::map<std::string, io::TensorView> tensors;
-    for (const auto& [key, sigma] : m_newest) {
+    for (const auto& [key, record] : m_newest) {
         tensors[fmt::format("{}.{}.singular_values", m_header.layers[key.first].path, spectrumKindName(key.second))] = {
             .dtype = io::Dtype::F64,
-            .shape = { static_cast<std::int64_t>(sigma.size()) },
-            .bytes = std::as_bytes(std::span(sigma))
+            .shape = { static_cast<std::int64_t>(record.sigma.size()) },
+            .bytes = std::as_bytes(std::span(record.sigma))
         };
     }
     RW_TRY_VOID(
@@ -360,6 +474,7 @@ Result<SpectraUpdate> SpectraFollower::poll(std::uint64_t maxBytes)
     }
     update.state = m_state;
     update.failure = m_failure;
+    update.workerLives = spectraWorkerLives(*m_header);
     return update;
 }
 

@@ -10,6 +10,8 @@
 #include "tests/models/judged_cases.h"
 
 #include <algorithm>
+#include <cctype>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -22,6 +24,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/diag_embed.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
@@ -585,6 +588,110 @@ TEST(Folder, cancelKeepsWhatIsThere)
     EXPECT_EQ(kept->state, data::SpectraState::Stopped);
     EXPECT_GE(kept->spectra.size(), 3U);
     EXPECT_LT(kept->spectra.size(), 12U);
+}
+
+TEST(Folder, goesOnWhereItWasStopped)
+{
+    const Scratch scratch;
+    tensor::TensorMap tensors;
+    for (int i = 0; i < 6; ++i) {
+        tensors["layers." + std::to_string(i) + ".fc.weight"] =
+            random(120, 100, static_cast<std::uint64_t>(i), at::kFloat);
+    }
+    writeWeights(scratch.path / "w", tensors);
+    const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
+    ASSERT_TRUE(source.has_value());
+    const auto whole = computeSpectraFolder(*source, {}, scratch.path / "whole");
+    ASSERT_TRUE(whole.has_value());
+
+    const fs::path folder = scratch.path / "spectra";
+    std::stop_source stop;
+    int reports = 0;
+    const JobContext job { stop.get_token(), [&](double, std::string_view) {
+                              if (++reports == 9) { // six estimates, then three exact ones
+                                  stop.request_stop();
+                              }
+                          } };
+    ASSERT_FALSE(computeSpectraFolder(*source, {}, folder, job).has_value());
+    std::ofstream(folder / "spectra.jsonl", std::ios::app) << R"({"event":"spectrum","st)"; // as a kill leaves it
+    std::size_t exact = 0;
+    const auto kept = data::readSpectra(folder);
+    ASSERT_TRUE(kept.has_value());
+    for (const auto& [key, record] : kept->spectra) {
+        exact += record.pass == SpectrumPass::Exact ? 1 : 0;
+    }
+    ASSERT_GE(exact, 1U);
+    ASSERT_LT(exact, 6U);
+
+    data::SpectraFollower follower(folder);
+    const auto made = computeSpectraFolder(*source, {}, folder);
+    ASSERT_TRUE(made.has_value()) << made.error().describe();
+    const auto update = follower.poll();
+    ASSERT_TRUE(update.has_value());
+    EXPECT_EQ(update->skippedLines, 0U);
+    EXPECT_EQ(update->records.size(), kept->spectra.size() + 6 - exact) << "only what was not exact is computed";
+    EXPECT_EQ(update->state, data::SpectraState::Finished);
+    // To the bit what an undisturbed computation gives, in the lines and in the file of the pass.
+    const auto read = data::readSpectra(folder);
+    ASSERT_TRUE(read.has_value());
+    for (const auto& [key, record] : whole->spectra) {
+        EXPECT_EQ(read->spectra.at(key).sigma, record.sigma);
+        EXPECT_EQ(made->spectra.at(key).sigma, record.sigma);
+        ASSERT_EQ(read->spectra.at(key).power.has_value(), record.power.has_value());
+    }
+    const auto one = tensor::loadTensors(folder / "pass-exact.safetensors");
+    const auto other = tensor::loadTensors(scratch.path / "whole" / "pass-exact.safetensors");
+    ASSERT_TRUE(one.has_value() && other.has_value());
+    EXPECT_EQ(one->size(), other->size());
+    for (const auto& [name, tensor] : *other) {
+        EXPECT_TRUE(at::equal(one->at(name), tensor)) << name;
+    }
+}
+
+TEST(Folder, otherWeightsBeginAnew)
+{
+    const Scratch scratch;
+    const fs::path folder = scratch.path / "spectra";
+    for (const std::uint64_t seed : { 1U, 2U }) {
+        writeWeights(scratch.path / "w", { { "layers.0.fc.weight", random(50, 40, seed, at::kFloat) } });
+        // A second that the clock of the file system tells apart.
+        fs::last_write_time(scratch.path / "w" / "model.safetensors",
+                            fs::file_time_type::clock::now() + std::chrono::seconds(static_cast<std::int64_t>(seed)));
+        const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
+        ASSERT_TRUE(source.has_value());
+        const auto made = computeSpectraFolder(*source, {}, folder);
+        ASSERT_TRUE(made.has_value());
+        EXPECT_LE(difference(made->spectra.at({ 0, SpectrumKind::Base }).sigma,
+                             listOf(at::linalg_svdvals(random(50, 40, seed, at::kFloat).to(at::kDouble)))),
+                  1e-6)
+            << "those of the file before would be wrong";
+    }
+}
+
+TEST(Folder, oneWriterAtATime)
+{
+    const Scratch scratch;
+    const fs::path folder = scratch.path / "spectra";
+    {
+        auto writer = data::SpectraWriter::create(folder, { .layers = { { .path = "a", .rows = 1, .columns = 1 } } });
+        ASSERT_TRUE(writer.has_value());
+        const auto second = data::SpectraWriter::create(folder, {});
+        ASSERT_FALSE(second.has_value());
+        EXPECT_EQ(second.error().code, Errc::AlreadyExists);
+        EXPECT_EQ(data::readSpectraHeader(folder)->layers.size(), 1U) << "the first one's folder is as it was";
+    }
+    EXPECT_TRUE(data::SpectraWriter::create(folder, {}).has_value());
+    // A description that a broken disk tore is no dead end.
+    std::ofstream(folder / "spectra.json", std::ios::trunc) << "{ torn";
+    EXPECT_TRUE(data::SpectraWriter::create(folder, {}).has_value());
+    // One of a newer version is not destroyed.
+    auto json = readJsonFile(folder / "spectra.json");
+    ASSERT_TRUE(json.has_value());
+    (*json)["version"] = 99;
+    ASSERT_TRUE(writeFileAtomically(folder / "spectra.json", jsonText(*json)).has_value());
+    const auto newer = data::SpectraWriter::create(folder, {});
+    ASSERT_FALSE(newer.has_value());
+    EXPECT_EQ(newer.error().code, Errc::Unsupported);
 }
 
 TEST(Folder, aBadMatrixIsNamed)
