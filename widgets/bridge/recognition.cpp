@@ -57,8 +57,14 @@ Result<Recognized> datasetAt(const fs::path& folder)
 Result<Recognized> adapterAt(const fs::path& folder)
 {
     RW_TRY(const Json config, readJsonFile(folder / "adapter_config.json"));
-    return Recognized { ItemKind::Adapter, folder,
-                        fmt::format("{} adapter of rank {}", textAt(config, "peft_type"), integerAt(config, "r")) };
+    const std::string type = textAt(config, "peft_type");
+    if (const auto bank = integerAt(config, "bank"); bank > 0) { // LoRA-SP: the rank is chosen among these
+        return Recognized { ItemKind::Adapter, folder, fmt::format("{} adapter, bank of {}", type, bank) };
+    }
+    if (const auto rank = integerAt(config, "r"); rank > 0) {
+        return Recognized { ItemKind::Adapter, folder, fmt::format("{} adapter of rank {}", type, rank) };
+    }
+    return Recognized { ItemKind::Adapter, folder, fmt::format("{} adapter", type) };
 }
 
 bool hasWeights(const fs::path& folder)

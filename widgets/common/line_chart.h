@@ -25,6 +25,7 @@ public:
         std::shared_ptr<Series> series;
         std::size_t color = 0; ///< Of the theme's series colours.
         bool faint = false;    ///< An overlaid run: thinner, paler.
+        bool broad = false;    ///< Wide, and under the others: a curve that may coincide with it stays visible.
     };
 
     LineChart(QString title, QString xLabel, QString yLabel, QObject* parent = nullptr);

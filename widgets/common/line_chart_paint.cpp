@@ -123,15 +123,18 @@ void LineChart::paintCurves(PlotSurface& surface, const Axis& y, const Theme& th
 {
     const auto named =
         std::count_if(m_curves.begin(), m_curves.end(), [](const Curve& c) { return !c.name.isEmpty(); });
-    for (const bool faint : { true, false }) {
+    constexpr double kBroad = 2.6;
+    const auto layerOf = [](const Curve& curve) { return curve.faint ? 0 : (curve.broad ? 1 : 2); };
+    for (const int layer : { 0, 1, 2 }) {
         for (std::size_t i = 0; i < m_curves.size(); ++i) {
             const Curve& curve = m_curves[i];
-            if (curve.faint != faint) {
+            if (layerOf(curve) != layer) {
                 continue;
             }
             QColor color = theme.seriesColor(curve.color);
-            color.setAlphaF(faint ? 0.55F : 1.0F);
-            const double width = faint ? std::max(1.0, theme.lineWidth * 0.7) : theme.lineWidth;
+            color.setAlphaF(curve.faint ? 0.55F : 1.0F);
+            const double width =
+                curve.faint ? std::max(1.0, theme.lineWidth * 0.7) : theme.lineWidth * (curve.broad ? kBroad : 1);
             const Series* own = smoothed(i);
             QColor raw = color;
             raw.setAlphaF(own != nullptr ? 0.28F : static_cast<float>(color.alphaF()));

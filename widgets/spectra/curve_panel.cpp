@@ -23,6 +23,7 @@ using common::LineChart;
 namespace {
 
 constexpr qsizetype kMostBeside = 12; ///< Further selected layers drawn faintly.
+constexpr std::size_t kNeutral = 7;   ///< Colour of what is no curve of its own.
 
 std::shared_ptr<common::Series> seriesOf(const std::vector<double>& values, bool fromZero)
 {
@@ -43,6 +44,23 @@ std::shared_ptr<common::Series> segment(double x1, double y1, double x2, double 
     series->append(x1, y1);
     series->append(x2, y2);
     return series;
+}
+
+/// What the fit of the tail says of σ_i. Of `count` eigenvalues from xmin on, count · (λ / xmin)^(1 - α) are λ or
+/// larger.
+std::shared_ptr<common::Series> powerLawSeries(const data::PowerLawFit& fit)
+{
+    auto series = std::make_shared<common::Series>();
+    for (std::int64_t i = 1; i <= fit.count; ++i) {
+        const double share = static_cast<double>(i) / static_cast<double>(fit.count);
+        series->append(static_cast<double>(i), std::sqrt(fit.xmin * std::pow(share, 1 / (1 - fit.alpha))));
+    }
+    return series;
+}
+
+QString powerLawText(const QString& name, const data::PowerLawFit& fit)
+{
+    return CurvePanel::tr("%1 %2 (%n largest)", nullptr, static_cast<int>(fit.count)).arg(name, numberText(fit.alpha));
 }
 
 /// Values that a logarithmic axis can show: rounding below 1e-14 of the largest is left out.
@@ -78,7 +96,12 @@ CurvePanel::CurvePanel(SpectraState& state, QWidget* parent)
     logarithmic->setChecked(true);
     logarithmic->setToolTip(tr("Logarithmic axis of the singular values"));
     logarithmic->setAccessibleName(tr("Logarithmic axis of the singular values"));
+    auto* fits = new QCheckBox(tr("power law"));
+    fits->setChecked(m_fits);
+    fits->setToolTip(tr("The power law that fits the tail of the eigenvalues σ² best"));
+    fits->setAccessibleName(tr("Show the power laws"));
     auto* valuesView = new common::ChartView(*m_values);
+    valuesView->addTool(fits);
     valuesView->addTool(logarithmic);
     auto* charts = new QHBoxLayout;
     charts->addWidget(valuesView, 1);
@@ -88,6 +111,10 @@ CurvePanel::CurvePanel(SpectraState& state, QWidget* parent)
     layout->addLayout(bar);
     layout->addLayout(charts, 1);
     connect(logarithmic, &QCheckBox::toggled, m_values, &LineChart::setLogarithmic);
+    connect(fits, &QCheckBox::toggled, this, [this](bool on) {
+        m_fits = on;
+        showCurves();
+    });
     connect(m_layer, &QComboBox::activated, this, [this] { Q_EMIT picked({ m_layer->currentData().toString() }); });
     connect(&state, &SpectraState::setsChanged, this, [this] {
         fillLayers();
@@ -129,6 +156,7 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
     }
     QStringList effective;
     QStringList stable;
+    QStringList laws;
     std::vector<Curve> curves = m_state.curves();
     std::ranges::reverse(curves); // the legend begins with the last one
     for (const Curve curve : curves) {
@@ -142,7 +170,14 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
         values.push_back({ .name = estimate ? tr("%1 estimate").arg(name) : name,
                            .series = seriesOf(positive(spectrum->sigma), false),
                            .color = color,
-                           .faint = estimate });
+                           .faint = estimate,
+                           .broad = curve == Curve::Base });
+        if (spectrum->power && !other) {
+            laws.prepend(powerLawText(name, *spectrum->power));
+            if (m_fits && spectrum->power->alpha > 1) {
+                values.push_back({ .name = {}, .series = powerLawSeries(*spectrum->power), .color = kNeutral });
+            }
+        }
         if (!(spectrum->measures.frobenius > 0)) {
             continue; // no energy to share out
         }
@@ -154,7 +189,8 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
         energy.push_back({ .name = tr("%1: k = %2/%3").arg(name).arg(k).arg(spectrum->sigma.size()),
                            .series = seriesOf(spectrum->energy, true),
                            .color = color,
-                           .faint = estimate });
+                           .faint = estimate,
+                           .broad = curve == Curve::Base });
         if (!other) {
             effective.prepend(QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.effectiveRank)));
             stable.prepend(QStringLiteral("%1 %2").arg(name, numberText(spectrum->measures.stableRank)));
@@ -163,6 +199,9 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
     if (!effective.isEmpty()) {
         notes << tr("effective rank: %1").arg(effective.join(QStringLiteral(", ")))
               << tr("stable rank: %1").arg(stable.join(QStringLiteral(", ")));
+    }
+    if (!laws.isEmpty()) {
+        notes << tr("power law α: %1").arg(laws.join(QStringLiteral(", ")));
     }
 }
 
@@ -183,8 +222,9 @@ void CurvePanel::showCurves()
         const bridge::SpectrumPtr& spectrum = set.at(static_cast<std::size_t>(beside), curves.front());
         const QString name = shortName(set.layers[static_cast<std::size_t>(beside)]);
         values.push_back(
-            { .name = name, .series = seriesOf(positive(spectrum->sigma), false), .color = 7, .faint = true });
-        energy.push_back({ .name = name, .series = seriesOf(spectrum->energy, true), .color = 7, .faint = true });
+            { .name = name, .series = seriesOf(positive(spectrum->sigma), false), .color = kNeutral, .faint = true });
+        energy.push_back(
+            { .name = name, .series = seriesOf(spectrum->energy, true), .color = kNeutral, .faint = true });
     }
     double widest = 0;
     for (const bridge::SpectraSet* from : { &set, m_state.other() }) {
@@ -198,7 +238,7 @@ void CurvePanel::showCurves()
         const double eta = m_state.eta();
         energy.push_back({ .name = tr("η = %1").arg(numberText(eta)),
                            .series = segment(0, eta, widest, eta),
-                           .color = 7,
+                           .color = kNeutral,
                            .faint = true });
     }
     if (m_state.other() != nullptr) {

@@ -41,6 +41,7 @@ private:
     common::LineChart* m_energy;
     QComboBox* m_layer;
     QLabel* m_note;
+    bool m_fits = true; ///< Draw the power laws.
     QString m_noteText; ///< Whole.
 };
 
