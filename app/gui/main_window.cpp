@@ -162,7 +162,7 @@ MainWindow::MainWindow(const Options& options)
 bool MainWindow::settled()
 {
     constexpr double kArmSeconds = 2.5; ///< Until there is something to see.
-    if (m_workspace.jobs().runningJobs() > 0) {
+    if (m_workspace.jobs().runningJobs() > 0 || m_computations.anyOfOurs()) {
         return false;
     }
     for (const bridge::RunTail* run : m_workspace.runs()) {
@@ -263,7 +263,7 @@ void MainWindow::addTabs()
                          } });
     m_tabList.push_back({ QStringLiteral("spectra"), tr("Spectra"), QStringLiteral("Ctrl+4"), [this]() -> QWidget* {
                              auto* view =
-                                 new spectra_view::SpectraView(m_workspace, m_settings, m_commands, *m_actions);
+                                 new spectra_view::SpectraView(m_workspace, m_computations, m_commands, *m_actions);
                              connect(view, &spectra_view::SpectraView::message, this, &MainWindow::say);
                              return view;
                          } });
@@ -453,7 +453,7 @@ void MainWindow::addCommands()
         }
         return robotView(show);
     });
-    spectra_view::SpectraView::addCommands(m_commands, m_workspace, m_settings,
+    spectra_view::SpectraView::addCommands(m_commands, m_workspace, m_computations,
                                            [this](bool show) -> spectra_view::SpectraView* {
                                                if (show) {
                                                    showView(QStringLiteral("spectra"));

@@ -6,6 +6,7 @@
 #include "app/gui/session.h"
 #include "widgets/bridge/commands.h"
 #include "widgets/bridge/settings.h"
+#include "widgets/bridge/spectra_computations.h"
 #include "widgets/bridge/workspace.h"
 #include "widgets/common/actions.h"
 
@@ -116,6 +117,7 @@ private:
     bridge::Settings m_settings;
     SessionStore m_session;
     bridge::Workspace m_workspace;
+    bridge::SpectraComputations m_computations { m_workspace, m_settings };
     bridge::CommandRegistry m_commands;
     QUndoStack* m_undo;
     common::ActionBinder* m_actions = nullptr;

@@ -32,6 +32,8 @@
 #include <QDir>
 #include <QElapsedTimer>
 #include <QFileInfo>
+#include <QLabel>
+#include <QProcess>
 #include <QPushButton>
 #include <QSignalSpy>
 #include <QSlider>
@@ -39,6 +41,7 @@
 #include <QTabWidget>
 
 #include <cmath>
+#include <csignal>
 #include <random>
 
 using namespace rankwise;
@@ -140,7 +143,11 @@ private Q_SLOTS:
 #ifdef RANKWISE_HAS_ENGINE
     void workerComputesTheNanoPolicy();
     void badWeightsAreTold();
+    void computationOutlivesTheWindow();
+    void killedWorkerIsToldAndGoesOn();
+    void twoWindowsShareOneComputation();
     void cancelEndsTheWorker();
+    void cancelBeforeTheWorkerHasBegun();
 #endif
     void guiThreadStaysResponsive()
     {
@@ -791,31 +798,223 @@ void TestSpectra::badWeightsAreTold()
     QVERIFY(!view->complete());
 }
 
+/// Twelve matrices that take a moment each, so that there is a middle to act in.
+void writeMany(const QString& folder)
+{
+    writeRandom(folder, 12, 500, false);
+}
+
+/// The one folder of spectra below the data folder of a window; empty: none yet.
+QString onlyFolder(gui::MainWindow& window)
+{
+    const QDir spectra(window.settings().dataFolder() + QStringLiteral("/spectra"));
+    const QStringList names = spectra.entryList(QDir::Dirs | QDir::NoDotAndDotDot);
+    return names.size() == 1 ? spectra.filePath(names.front()) : QString();
+}
+
+std::map<data::SpectrumKey, std::vector<double>> exactIn(const QString& folder)
+{
+    std::map<data::SpectrumKey, std::vector<double>> exact;
+    const auto contents = data::readSpectra(toPath(folder));
+    for (const auto& [key, record] : contents ? contents->spectra : decltype(contents->spectra) {}) {
+        if (record.pass == SpectrumPass::Exact) {
+            exact[key] = record.sigma;
+        }
+    }
+    return exact;
+}
+
+/// What a computation that nobody disturbs gives for `weights`.
+std::map<data::SpectrumKey, std::vector<double>> undisturbed(const QString& weights, const QString& folder)
+{
+    QProcess process;
+    process.start(QStringLiteral(RANKWISE_BIN_DIR "/rankwise"),
+                  { QStringLiteral("spectra"), weights, QStringLiteral("--out"), folder });
+    return process.waitForFinished(4 * kPatience) && process.exitCode() == 0
+        ? exactIn(folder)
+        : std::map<data::SpectrumKey, std::vector<double>>();
+}
+
+int exactOf(const spectra_view::SpectraView* view)
+{
+    int exact = 0;
+    for (const auto& of : view->state().set().spectra) {
+        exact += of[0] && of[0]->pass == SpectrumPass::Exact ? 1 : 0;
+    }
+    return exact;
+}
+
+/// Row of the computation among the jobs; -1: none.
+int jobRow(const bridge::JobsModel& jobs)
+{
+    for (int row = 0; row < jobs.rowCount(); ++row) {
+        if (jobs.index(row, bridge::JobsModel::Title).data().toString().startsWith(QLatin1String("Spectra of"))) {
+            return row;
+        }
+    }
+    return -1;
+}
+
+QString jobText(const bridge::JobsModel& jobs, bridge::JobsModel::Column column)
+{
+    return jobs.index(jobRow(jobs), column).data().toString();
+}
+
+void TestSpectra::computationOutlivesTheWindow()
+{
+    QTemporaryDir folder;
+    const QString weights = folder.filePath(QStringLiteral("weights"));
+    writeMany(weights);
+    std::optional<data::SpectraHeader> begun;
+    {
+        // A window of its own process, so that it can be killed.
+        QProcess window;
+        window.setProcessChannelMode(QProcess::ForwardedChannels);
+        window.start(QStringLiteral(RANKWISE_BIN_DIR "/rankwise-workbench"),
+                     { QStringLiteral("--settings"), optionsIn(folder).settingsFile, QStringLiteral("--open"), weights,
+                       QStringLiteral("--do"), QStringLiteral("spectra.compute") });
+        QVERIFY(window.waitForStarted());
+        gui::MainWindow reader(optionsIn(folder)); // only to learn the place
+        QTRY_VERIFY_WITH_TIMEOUT(exactIn(onlyFolder(reader)).size() >= 2, kPatience);
+        window.kill();
+        QVERIFY(window.waitForFinished(kPatience));
+        const auto header = data::readSpectraHeader(toPath(onlyFolder(reader)));
+        QVERIFY(header.has_value());
+        begun = *header;
+        QVERIFY2(data::spectraWorkerLives(*begun), "the worker must outlive the window");
+    }
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.workspace().addItem({ bridge::ItemKind::Checkpoint, weights, {} });
+    auto* jobs = window.findChild<bridge::JobsModel*>();
+    QVERIFY(jobs != nullptr);
+    // Found again as a job, before its view was ever made, and carried to its end by the same worker.
+    QTRY_VERIFY_WITH_TIMEOUT(jobRow(*jobs) >= 0, kPatience);
+    QVERIFY(jobs->index(jobRow(*jobs), 0).data(bridge::JobsModel::CanCancelRole).toBool());
+    QVERIFY(window.spectraView(false) == nullptr);
+    window.showView(QStringLiteral("spectra"));
+    QTRY_VERIFY_WITH_TIMEOUT(window.spectraView(true)->complete(), 4 * kPatience);
+    QTRY_VERIFY_WITH_TIMEOUT(jobText(*jobs, bridge::JobsModel::State).contains(QLatin1String("done")), kPatience);
+    const auto header = data::readSpectraHeader(toPath(onlyFolder(window)));
+    QVERIFY(header.has_value());
+    QCOMPARE(header->pid, begun->pid);
+    QCOMPARE(exactIn(onlyFolder(window)), undisturbed(weights, folder.filePath(QStringLiteral("quiet"))));
+}
+
+void TestSpectra::killedWorkerIsToldAndGoesOn()
+{
+    QTemporaryDir folder;
+    const QString weights = folder.filePath(QStringLiteral("weights"));
+    writeMany(weights);
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.workspace().addItem({ bridge::ItemKind::Checkpoint, weights, {} });
+    window.showView(QStringLiteral("spectra"));
+    spectra_view::SpectraView* view = window.spectraView(true);
+    auto* jobs = window.findChild<bridge::JobsModel*>();
+    view->compute();
+    QVERIFY(jobRow(*jobs) >= 0); // at once
+    QTRY_VERIFY_WITH_TIMEOUT(exactOf(view) >= 3, kPatience);
+    const auto header = data::readSpectraHeader(toPath(onlyFolder(window)));
+    QVERIFY(header.has_value());
+    QCOMPARE(::kill(static_cast<pid_t>(header->pid), SIGKILL), 0);
+    QTRY_VERIFY_WITH_TIMEOUT(jobText(*jobs, bridge::JobsModel::State).startsWith(QLatin1String("failed")), kPatience);
+    QVERIFY(window.lastMessage().contains(QLatin1String("killed")));
+    const int kept = exactOf(view);
+    QVERIFY(kept >= 3 && kept < 12);
+    const auto before = exactIn(onlyFolder(window));
+
+    view->compute();
+    QTRY_VERIFY_WITH_TIMEOUT(view->complete(), 4 * kPatience);
+    const auto after = exactIn(onlyFolder(window));
+    QCOMPARE(after.size(), std::size_t(12));
+    QCOMPARE(after, undisturbed(weights, folder.filePath(QStringLiteral("quiet"))));
+    // What was exact is in the new file once: it was not computed again.
+    QFile lines(onlyFolder(window) + QStringLiteral("/spectra.jsonl"));
+    QVERIFY(lines.open(QIODevice::ReadOnly));
+    const QByteArray text = lines.readAll();
+    for (const auto& [key, sigma] : before) {
+        QCOMPARE(
+            text.count(QByteArrayLiteral("\"layer\":") + QByteArray::number(static_cast<qulonglong>(key.first)) + ','),
+            1);
+    }
+}
+
+void TestSpectra::twoWindowsShareOneComputation()
+{
+    QTemporaryDir folder;
+    const QString weights = folder.filePath(QStringLiteral("weights"));
+    writeMany(weights);
+    gui::MainWindow one(optionsIn(folder));
+    gui::MainWindow two(optionsIn(folder));
+    for (gui::MainWindow* window : { &one, &two }) {
+        window->show();
+        window->workspace().addItem({ bridge::ItemKind::Checkpoint, weights, {} });
+        window->showView(QStringLiteral("spectra"));
+        window->spectraView(true)->compute();
+    }
+    QTRY_VERIFY_WITH_TIMEOUT(one.spectraView(true)->complete() && two.spectraView(true)->complete(), 4 * kPatience);
+    for (gui::MainWindow* window : { &one, &two }) {
+        auto* jobs = window->findChild<bridge::JobsModel*>();
+        QTRY_COMPARE_WITH_TIMEOUT(jobText(*jobs, bridge::JobsModel::State), QStringLiteral("done"), kPatience);
+    }
+    QCOMPARE(exactIn(onlyFolder(one)), undisturbed(weights, folder.filePath(QStringLiteral("quiet"))));
+}
+
 void TestSpectra::cancelEndsTheWorker()
 {
     QTemporaryDir folder;
     const QString weights = folder.filePath(QStringLiteral("weights"));
     writeRandom(weights, 4, 1400, false);
-    bridge::JobRunner jobs;
-    std::optional<Errc> code;
-    QObject receiver;
-    const QString spectra = folder.filePath(QStringLiteral("spectra"));
-    bridge::Job* job =
-        bridge::startSpectra(jobs, { .subject = weights, .folder = spectra }, &receiver,
-                             [&](Result<QString> done) { code = done ? Errc::Internal : done.error().code; });
-    bridge::SpectraTail tail(spectra);
-    QTRY_VERIFY_WITH_TIMEOUT(tail.present() >= 1, kPatience);
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.workspace().addItem({ bridge::ItemKind::Checkpoint, weights, {} });
+    window.showView(QStringLiteral("spectra"));
+    spectra_view::SpectraView* view = window.spectraView(true);
+    auto* jobs = window.findChild<bridge::JobsModel*>();
+    view->compute();
+    QTRY_VERIFY_WITH_TIMEOUT(!view->state().curves().empty(), kPatience);
+    const auto header = data::readSpectraHeader(toPath(onlyFolder(window)));
+    QVERIFY(header.has_value() && data::spectraWorkerLives(*header));
     QElapsedTimer watch;
     watch.start();
-    job->cancel();
-    while (!code && watch.elapsed() < kPatience) {
+    jobs->cancel(jobRow(*jobs));
+    QVERIFY(jobText(*jobs, bridge::JobsModel::Progress).contains(QLatin1String("stopping"))); // at once
+    while (jobText(*jobs, bridge::JobsModel::State) != QLatin1String("cancelled") && watch.elapsed() < kPatience) {
         QTest::qWait(5);
     }
-    QCOMPARE(code, std::optional(Errc::Cancelled));
     QVERIFY2(watch.elapsed() < 400, qPrintable(QString::number(watch.elapsed()))); // 200 ms on a quiet machine
-    QTRY_VERIFY_WITH_TIMEOUT(tail.state() == data::SpectraState::Stopped || tail.state() == data::SpectraState::Lost,
-                             kPatience);
-    QVERIFY(tail.present() >= 1); // what was computed is kept
+    QTRY_VERIFY_WITH_TIMEOUT(!data::spectraWorkerLives(*header), kPatience);
+    QTest::qWait(500);
+    QCOMPARE(jobText(*jobs, bridge::JobsModel::State), QStringLiteral("cancelled")); // and no second row
+    QVERIFY(!view->state().curves().empty());                                        // what was computed is kept
+    const auto labels = view->findChildren<QLabel*>();
+    QVERIFY(std::any_of(labels.begin(), labels.end(), [](const QLabel* label) {
+        return label->toolTip().contains(QLatin1String("Compute goes on from there"));
+    }));
+}
+
+void TestSpectra::cancelBeforeTheWorkerHasBegun()
+{
+    QTemporaryDir folder;
+    const QString weights = folder.filePath(QStringLiteral("weights"));
+    writeRandom(weights, 4, 1400, false);
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    window.workspace().addItem({ bridge::ItemKind::Checkpoint, weights, {} });
+    window.showView(QStringLiteral("spectra"));
+    auto* jobs = window.findChild<bridge::JobsModel*>();
+    window.spectraView(true)->compute();
+    jobs->cancel(jobRow(*jobs));
+    QTRY_COMPARE_WITH_TIMEOUT(jobText(*jobs, bridge::JobsModel::State), QStringLiteral("cancelled"), kPatience);
+    const QString place = onlyFolder(window);
+    const auto header = data::readSpectraHeader(toPath(place));
+    QVERIFY(place.isEmpty() || !header || !data::spectraWorkerLives(*header));
+    // It can be begun again.
+    window.spectraView(true)->compute();
+    QTRY_VERIFY_WITH_TIMEOUT(!window.spectraView(true)->state().curves().empty(), kPatience);
+    jobs->cancel(jobRow(*jobs));
+    QTRY_COMPARE_WITH_TIMEOUT(jobText(*jobs, bridge::JobsModel::State), QStringLiteral("cancelled"), kPatience);
 }
 
 #endif

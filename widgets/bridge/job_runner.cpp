@@ -29,11 +29,21 @@ double Job::elapsedSeconds() const
 
 double Job::etaSeconds() const
 {
-    const double elapsed = elapsedSeconds();
-    if (m_state != State::Running || m_fraction < 0.01 || elapsed < 0.5) {
+    constexpr double kEnoughFraction = 0.01;
+    constexpr double kEnoughSeconds = 0.5;
+    const double elapsed = elapsedSeconds() - std::max(0.0, m_firstSeconds);
+    const double done = m_fraction - m_firstFraction;
+    if (m_state != State::Running || done < kEnoughFraction || elapsed < kEnoughSeconds) {
         return -1;
     }
-    return elapsed * (1 - m_fraction) / m_fraction;
+    return elapsed * (1 - m_fraction) / done;
+}
+
+void Job::cancel()
+{
+    if (m_state == State::Running && m_stop.request_stop()) {
+        Q_EMIT cancelRequested();
+    }
 }
 
 void Job::setProgress(double fraction, const QString& step)
@@ -45,17 +55,22 @@ void Job::setProgress(double fraction, const QString& step)
 
 void Job::finish(const std::optional<Error>& error)
 {
-    m_seconds = static_cast<double>(m_clock.elapsed()) / 1000.0;
     if (!error) {
-        m_state = State::Done;
-        m_fraction = 1;
+        finish(State::Done, {});
     } else if (error->code == Errc::Cancelled) {
-        m_state = State::Cancelled;
+        finish(State::Cancelled, {});
     } else {
-        m_state = State::Failed;
-        m_failure = errorSentence(*error);
         log::warn("jobs", "{}: {}", m_title.toStdString(), error->describe());
+        finish(State::Failed, errorSentence(*error));
     }
+}
+
+void Job::finish(State state, const QString& failure)
+{
+    m_seconds = static_cast<double>(m_clock.elapsed()) / 1000.0;
+    m_state = state;
+    m_fraction = state == State::Done ? 1 : m_fraction;
+    m_failure = failure;
     Q_EMIT finished();
 }
 
@@ -67,9 +82,31 @@ JobRunner::JobRunner(QObject* parent) : QObject(parent)
 JobRunner::~JobRunner()
 {
     for (Job* job : findChildren<Job*>(QString(), Qt::FindDirectChildrenOnly)) {
-        job->cancel();
+        job->m_stop.request_stop();
     }
     m_pool.waitForDone();
+}
+
+Job* JobRunner::announce(const QString& title)
+{
+    auto* job = new Job(title, this);
+    Q_EMIT jobStarted(job);
+    return job;
+}
+
+void JobRunner::report(Job& job, double fraction, const QString& step)
+{
+    if (job.m_firstSeconds < 0) { // it may have been at work for long
+        job.m_firstSeconds = job.elapsedSeconds();
+        job.m_firstFraction = fraction;
+    }
+    job.setProgress(fraction, step);
+}
+
+void JobRunner::end(Job& job, Job::State state, const QString& failure)
+{
+    job.finish(state, failure);
+    job.deleteLater();
 }
 
 Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const JobContext&)> body,

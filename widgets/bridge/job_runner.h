@@ -42,9 +42,11 @@ public:
 
 public Q_SLOTS:
     /// Asks the work to stop. finished() still follows, with Errc::Cancelled.
-    void cancel() { m_stop.request_stop(); }
+    void cancel();
 
 Q_SIGNALS:
+    /// Somebody asked: at most once.
+    void cancelRequested();
     /// At most 30 times a second.
     void progressed(double fraction, const QString& step);
     /// Exactly once, after the result was delivered.
@@ -54,11 +56,14 @@ private:
     friend class JobRunner;
     void setProgress(double fraction, const QString& step);
     void finish(const std::optional<Error>& error);
+    void finish(State state, const QString& failure);
 
     QString m_title;
     QString m_step;
     QString m_failure;
     double m_fraction = 0;
+    double m_firstFraction = 0; ///< What was done when the work was first looked at,
+    double m_firstSeconds = -1; ///< and when that was.
     double m_seconds = 0;
     State m_state = State::Running;
     QElapsedTimer m_clock;
@@ -74,7 +79,7 @@ class JobRunner : public QObject {
 
 public:
     explicit JobRunner(QObject* parent = nullptr);
-    ~JobRunner() override; ///< Stops every job and waits for the pool to drain.
+    ~JobRunner() override; ///< Stops every job but those announced, and waits for the pool to drain.
 
     /// Starts `work`; calls `done` with its result in the GUI thread, unless `receiver` was deleted meanwhile.
     /// An exception that escapes `work` arrives as Errc::Internal. The job deletes itself after finished(). Without a
@@ -97,6 +102,13 @@ public:
                 }
             });
     }
+
+    /// A job that another process does, which outlives this one. It is shown like the others; whoever follows the
+    /// process calls report() and, once, end(), and answers Job::cancelRequested(). Not among runningJobs().
+    [[nodiscard]] Job* announce(const QString& title);
+    void report(Job& job, double fraction, const QString& step);
+    /// `failure`: the sentence for a job that failed.
+    void end(Job& job, Job::State state, const QString& failure = {});
 
     [[nodiscard]] qsizetype runningJobs() const { return m_running; }
 

@@ -19,8 +19,10 @@ namespace {
 
 constexpr std::chrono::milliseconds kActiveInterval { 60 };
 constexpr std::chrono::milliseconds kAbsentInterval { 200 };
-constexpr std::chrono::milliseconds kIdleInterval { 600 };
-constexpr std::uint64_t kPollBytes = 1u << 20;
+constexpr std::chrono::milliseconds kIdleInterval { 300 };
+/// Little enough that this thread can be joined from the window's without a wait that is felt.
+constexpr std::uint64_t kPollBytes = 1u << 18;
+constexpr double kCoarseShare = 0.15; ///< Of the work for a matrix.
 
 Curve curveOf(data::SpectrumKind kind)
 {
@@ -174,6 +176,7 @@ struct SpectraTail::Update {
     std::optional<data::SpectraHeader> header;
     std::vector<std::tuple<std::size_t, Curve, SpectrumPtr>> spectra;
     data::SpectraState state = data::SpectraState::Running;
+    bool running = false;
     QString problem;
 };
 
@@ -183,7 +186,7 @@ SpectraTail::SpectraTail(QString folder, QObject* parent)
     m_worker = std::make_unique<WorkerThread>("spectra", [this, path = toPath(m_folder)](const std::stop_token& stop) {
         data::SpectraFollower follower(path);
         std::vector<data::SpectraLayer> layers;
-        std::optional<std::pair<data::SpectraState, QString>> told;
+        std::optional<std::tuple<data::SpectraState, bool, QString>> told;
         while (!stop.stop_requested()) {
             auto found = follower.poll(kPollBytes);
             auto update = std::make_shared<Update>();
@@ -197,12 +200,13 @@ SpectraTail::SpectraTail(QString folder, QObject* parent)
                                                  makeSpectrum(layers[record.layer], record));
                 }
                 update->state = found->state;
+                update->running = found->state == data::SpectraState::Running && found->workerLives;
                 update->problem = found->failure ? toQString(found->failure->describe()) : QString();
             } else {
                 update->state = data::SpectraState::Failed;
                 update->problem = errorSentence(found.error());
             }
-            const std::pair now { update->state, update->problem };
+            const std::tuple now { update->state, update->running, update->problem };
             if (update->header || !update->spectra.empty() || told != now) {
                 told = now;
                 QMetaObject::invokeMethod(
@@ -247,20 +251,35 @@ void SpectraTail::apply(const Update& update)
             set->spectra[layer][static_cast<std::size_t>(curve)] = spectrum;
         }
     }
-    m_present = m_exact = 0;
-    for (const auto& of : set->spectra) {
-        for (const SpectrumPtr& spectrum : of) {
-            m_present += spectrum ? 1 : 0;
-            m_exact += spectrum && spectrum->pass == data::SpectrumPass::Exact ? 1 : 0;
-        }
-    }
     m_set = std::move(set);
     m_state = update.state;
+    m_running = update.running;
     m_problem = update.problem;
     if (m_state == data::SpectraState::Lost && m_problem.isEmpty()) {
-        m_problem = tr("The worker ended without a word; what it computed is kept.");
+        m_problem = tr("The worker was killed or broke down; what it computed is kept, Compute goes on from there.");
     }
+    count();
     Q_EMIT updated();
+}
+
+void SpectraTail::count()
+{
+    m_present = m_exact = 0;
+    double all = 0;
+    double done = 0;
+    for (std::size_t i = 0; i < m_set->layers.size(); ++i) {
+        const data::SpectraLayer& layer = m_set->layers[i];
+        for (const data::SpectrumKind kind : layer.kinds) {
+            const SpectrumPtr& spectrum = m_set->at(i, curveOf(kind));
+            const bool exact = spectrum && spectrum->pass == data::SpectrumPass::Exact;
+            const double cost = data::spectrumCost(layer, kind);
+            m_present += spectrum ? 1 : 0;
+            m_exact += exact ? 1 : 0;
+            all += cost;
+            done += cost * (exact ? 1 : (spectrum ? kCoarseShare : 0));
+        }
+    }
+    m_progress = all > 0 ? done / all : 0;
 }
 
 } // namespace rankwise::bridge

@@ -77,6 +77,10 @@ public:
     [[nodiscard]] const SpectraSetPtr& set() const { return m_set; }
     [[nodiscard]] const std::optional<data::SpectraHeader>& header() const { return m_header; }
     [[nodiscard]] data::SpectraState state() const { return m_state; }
+    /// Whether a worker on this machine is filling the folder now.
+    [[nodiscard]] bool running() const { return m_running; }
+    /// Share of the work that is done, in [0, 1].
+    [[nodiscard]] double progress() const { return m_progress; }
     /// Curves there are, exact ones, and curves there will be.
     [[nodiscard]] int present() const { return m_present; }
     [[nodiscard]] int exact() const { return m_exact; }
@@ -90,11 +94,14 @@ Q_SIGNALS:
 private:
     struct Update;
     void apply(const Update& update);
+    void count();
 
     QString m_folder;
     SpectraSetPtr m_set;
     std::optional<data::SpectraHeader> m_header;
     data::SpectraState m_state = data::SpectraState::Running;
+    bool m_running = false;
+    double m_progress = 0;
     int m_present = 0, m_exact = 0, m_expected = 0;
     QString m_problem;
     std::unique_ptr<WorkerThread> m_worker; ///< Last: joined first.

@@ -1,141 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "widgets/bridge/spectra_worker.h"
 
+#include "backend/base/file.h"
+#include "backend/base/worker_thread.h"
 #include "backend/data/run_directory.h"
-#include "backend/data/spectra_folder.h"
 #include "widgets/bridge/run_control.h"
 #include "widgets/bridge/text.h"
 
-#include <QCoreApplication>
-#include <QCryptographicHash>
-#include <QDateTime>
 #include <QDir>
 #include <QFile>
 #include <QFileInfo>
-#include <QJsonDocument>
-#include <QJsonObject>
-#include <QProcess>
-#include <QProcessEnvironment>
 #include <QThread>
+
+#include <chrono>
+#include <csignal>
 
 namespace rankwise::bridge {
 
 namespace {
 
-constexpr int kLookMs = 40;
-constexpr int kPoliteMs = 120; ///< Between asking the worker to stop and ending it.
+constexpr std::chrono::milliseconds kLook { 30 };
+constexpr std::chrono::milliseconds kPatience { 400 };
 
-/// Identity of the weights below `path`: names, sizes and times of its safetensors files.
-QByteArray identity(const QString& path)
+/// The description in `folder` while a worker of this machine fills it.
+std::optional<data::SpectraHeader> liveHeader(const QString& folder)
 {
-    QString folder = path;
-    if (data::isRunDirectory(toPath(path))) {
-        const auto checkpoints = data::listCheckpoints({ toPath(path) });
-        folder = checkpoints.empty() ? path : pathText(checkpoints.back().folder);
+    auto header = data::readSpectraHeader(toPath(folder));
+    if (header && data::spectraWorkerLives(*header)) {
+        return std::move(*header);
     }
-    QByteArray text = QFileInfo(folder).absoluteFilePath().toUtf8();
-    const QFileInfo own(folder);
-    const QFileInfoList files = own.isDir()
-        ? QDir(folder).entryInfoList({ QStringLiteral("*.safetensors"), QStringLiteral("adapter_config.json") },
-                                     QDir::Files, QDir::Name)
-        : QFileInfoList { own };
-    for (const QFileInfo& file : files) {
-        text += file.fileName().toUtf8() + ' ' + QByteArray::number(file.size()) + ' '
-            + QByteArray::number(file.lastModified().toMSecsSinceEpoch()) + '\n';
-    }
-    return text;
+    return std::nullopt;
 }
 
-/// Counts the lines that a growing file gets.
-class LineCount {
-public:
-    explicit LineCount(const QString& file) : m_file(file) { }
-
-    qint64 look()
-    {
-        if ((m_file.isOpen() || m_file.open(QIODevice::ReadOnly))) {
-            while (true) {
-                const QByteArray part = m_file.read(1 << 18);
-                if (part.isEmpty()) {
-                    break;
-                }
-                m_lines += part.count('\n');
-            }
-        }
-        return m_lines;
-    }
-
-private:
-    QFile m_file;
-    qint64 m_lines = 0;
-};
-
-/// The worker's own words for its failure.
-std::string failureOf(const QByteArray& output)
+/// The worker's own words for its failure: its last line of that kind, from `begin` on.
+std::string failureIn(const QString& log, qint64 begin)
 {
-    const QJsonObject error = QJsonDocument::fromJson(output).object().value(QStringLiteral("error")).toObject();
-    const QString subject = error.value(QStringLiteral("subject")).toString();
-    const QString message = error.value(QStringLiteral("message")).toString();
-    return (subject.isEmpty() ? message : subject + QStringLiteral(": ") + message).toStdString();
+    constexpr qint64 kTail = 8192;
+    QFile file(log);
+    if (!file.open(QIODevice::ReadOnly)) {
+        return {};
+    }
+    file.seek(std::max(begin, file.size() - kTail));
+    const QList<QByteArray> lines = file.readAll().split('\n');
+    for (qsizetype i = lines.size() - 1; i >= 0; --i) {
+        if (lines[i].startsWith("error: ")) {
+            return lines[i].mid(7).toStdString();
+        }
+    }
+    return {};
 }
 
-Result<QString> runWorker(const SpectraRequest& request, const JobContext& job)
+/// Ends a process that has not said where it writes yet.
+void endProcess(qint64 pid, std::int64_t startTicks)
 {
-    const QString program = commandProgram();
-    if (program.isEmpty()) {
-        return fail(Errc::FileNotFound,
-                    "the rankwise program is not beside this one; build or install the whole project",
-                    QCoreApplication::applicationDirPath().toStdString());
+    const auto lives = [&] { return startTicks > 0 && data::processStartTicks(pid) == startTicks; };
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPoliteMs);
+    if (lives()) {
+        ::kill(static_cast<pid_t>(pid), SIGTERM);
     }
-    QDir().mkpath(QFileInfo(request.folder).absolutePath());
-    QProcess process;
-    process.setProgram(program);
-    process.setArguments(spectraArguments(request) << QStringLiteral("--json"));
-    process.setStandardInputFile(QProcess::nullDevice());
-    process.setStandardErrorFile(QProcess::nullDevice());
-    QProcessEnvironment environment = QProcessEnvironment::systemEnvironment();
-    environment.insert(QStringLiteral("OMP_WAIT_POLICY"), QStringLiteral("PASSIVE"));
-    process.setProcessEnvironment(environment);
-    process.start();
-    if (!process.waitForStarted()) {
-        return fail(Errc::IoFailed, process.errorString().toStdString(), program.toStdString());
+    while (lives() && std::chrono::steady_clock::now() < until) {
+        (void)waitFor({}, kLook);
     }
-    LineCount lines(QDir(request.folder).filePath(QStringLiteral("spectra.jsonl")));
-    qint64 expected = 0;
-    QByteArray output;
-    while (!process.waitForFinished(kLookMs)) {
-        if (process.state() == QProcess::NotRunning) {
-            break;
-        }
-        if (job.stopped()) {
-            process.terminate();
-            if (!process.waitForFinished(kPoliteMs)) {
-                process.kill();
-                process.waitForFinished();
-            }
-            return fail(Errc::Cancelled, "stopped; what was computed is kept", request.folder.toStdString());
-        }
-        if (expected == 0) {
-            if (const auto header = data::readSpectraHeader(toPath(request.folder));
-                header && header->pid != 0 && data::processStartTicks(header->pid) == header->pidStart) {
-                for (const data::SpectraLayer& layer : header->layers) {
-                    expected += 2 * static_cast<qint64>(layer.kinds.size());
-                }
-            }
-        }
-        if (expected > 0) {
-            job.report(std::min(1.0, static_cast<double>(lines.look()) / static_cast<double>(expected)),
-                       QFileInfo(request.subject).fileName().toStdString());
-        }
-        output += process.readAllStandardOutput();
+    if (lives()) {
+        ::kill(static_cast<pid_t>(pid), SIGKILL);
     }
-    output += process.readAllStandardOutput();
-    if (process.exitStatus() != QProcess::NormalExit || process.exitCode() != 0) {
-        const std::string said = failureOf(output);
-        return fail(Errc::IoFailed, said.empty() ? "the worker ended without a word" : said,
-                    request.subject.toStdString());
-    }
-    return request.folder;
 }
 
 } // namespace
@@ -146,29 +74,69 @@ QStringList spectraArguments(const SpectraRequest& request)
     if (!request.base.isEmpty()) {
         words << QStringLiteral("--base") << request.base;
     }
-    words << QStringLiteral("--out") << request.folder << QStringLiteral("--threads")
-          << QString::number(std::max(1, QThread::idealThreadCount() - 1));
+    if (!request.folder.isEmpty()) {
+        words << QStringLiteral("--out") << request.folder;
+    }
+    words << QStringLiteral("--threads") << QString::number(std::max(1, QThread::idealThreadCount() - 1));
     return words;
 }
 
 QString spectraFolder(const QString& dataFolder, const QString& subject, const QString& base)
 {
-    QByteArray text = identity(subject);
-    if (!base.isEmpty()) {
-        text += identity(base);
-    }
-    const QByteArray hash = QCryptographicHash::hash(text, QCryptographicHash::Sha256).toHex().left(12);
+    const std::string identity =
+        data::weightsIdentity(toPath(subject), base.isEmpty() ? std::filesystem::path() : toPath(base));
     return QDir(dataFolder)
-        .filePath(QStringLiteral("spectra/%1-%2").arg(QFileInfo(subject).fileName(), QString::fromLatin1(hash)));
+        .filePath(QStringLiteral("spectra/%1-%2").arg(QFileInfo(subject).fileName(), toQString(identity).left(12)));
 }
 
-Job* startSpectra(JobRunner& jobs, const SpectraRequest& request, QObject* receiver,
-                  std::function<void(Result<QString>)> done)
+QString subjectName(const QString& path)
 {
-    const QString title =
-        QCoreApplication::translate("Spectra", "Spectra of %1").arg(QFileInfo(request.subject).fileName());
-    return jobs.start<QString>(
-        title, [request](const JobContext& job) { return runWorker(request, job); }, receiver, std::move(done));
+    const QFileInfo info(path);
+    if (!info.fileName().startsWith(QLatin1String("step-"))) {
+        return info.fileName();
+    }
+    const QString run = QFileInfo(QFileInfo(info.absolutePath()).absolutePath()).fileName();
+    return QStringLiteral("%1 %2").arg(run, info.fileName());
+}
+
+Result<data::SpectraHeader> launchSpectra(const SpectraRequest& request, const JobContext& job,
+                                          const std::atomic<bool>& cancelled)
+{
+    if (auto there = liveHeader(request.folder)) {
+        return std::move(*there);
+    }
+    const QString log = request.folder + QStringLiteral(".log");
+    RW_TRY_VOID(createFolders(toPath(QFileInfo(request.folder).absolutePath())));
+    const qint64 logBegin = QFileInfo(log).size();
+    const double begun = data::unixSeconds();
+    RW_TRY(const qint64 pid, startDetached(spectraArguments(request), log));
+    const std::int64_t ticks = data::processStartTicks(pid);
+    std::optional<std::chrono::steady_clock::time_point> ended;
+    while (true) {
+        const bool gone = ticks == 0 || data::processStartTicks(pid) != ticks;
+        auto header = data::readSpectraHeader(toPath(request.folder));
+        if (header && (header->started >= begun || data::spectraWorkerLives(*header))) {
+            return header;
+        }
+        // A worker that found another one at it goes at once; that one's description may be a moment behind.
+        const auto now = std::chrono::steady_clock::now();
+        ended = gone && !ended ? now : ended;
+        if (ended && now - *ended > kPatience) {
+            const std::string said = failureIn(log, logBegin);
+            return fail(Errc::DataInvalid, said.empty() ? "the worker ended without a word" : said);
+        }
+        if (cancelled) {
+            endProcess(pid, ticks);
+        }
+        if (cancelled || !waitFor(job.stop, kLook)) {
+            return fail(Errc::Cancelled, "stopped", request.folder.toStdString());
+        }
+    }
+}
+
+bool signalSpectraWorker(const data::SpectraHeader& header, int signal)
+{
+    return data::spectraWorkerLives(header) && ::kill(static_cast<pid_t>(header.pid), signal) == 0;
 }
 
 } // namespace rankwise::bridge

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "widgets/common/chart.h"
+#include "widgets/spectra/rank_layout.h"
 #include "widgets/spectra/spectra_state.h"
 
 #include <optional>
@@ -36,44 +37,25 @@ public:
     bool key(int key) override;
 
     /// Where the mark of a layer and curve was drawn last; nothing when it was not.
-    [[nodiscard]] std::optional<QPointF> placeOf(const QString& path, Curve curve) const;
+    [[nodiscard]] std::optional<QPointF> placeOf(const QString& path, Curve curve) const
+    {
+        return m_layout.placeOf(path, curve);
+    }
 
 Q_SIGNALS:
     void picked(const QStringList& layers); ///< Empty: nothing.
 
 private:
-    struct Panel {
-        std::int64_t group = 0;
-        std::vector<std::size_t> layers; ///< Of the first subject.
-        std::int64_t lastDepth = -1;     ///< -1: the layers stand outside of stacks.
-        QRectF plot;
-        double firstX = 0, lastX = 1;
-    };
-    struct Mark {
-        QPointF at;
-        std::size_t layer = 0;
-        Curve curve = Curve::Base;
-        bool other = false;
-        bool estimate = false;
-        double value = 0;
-    };
     void refresh();
     void fillTable();
-    void layOut(common::PlotSurface& surface, const QRectF& area);
-    void paintPanel(common::PlotSurface& surface, const Panel& panel, const common::Theme& theme, bool first);
-    void placeMarks(const Panel& panel);
-    void paintMark(common::PlotSurface& surface, const Mark& mark, const common::Theme& theme) const;
+    void paintPanel(common::PlotSurface& surface, const RankPanel& panel, const common::Theme& theme, bool first);
+    void paintMark(common::PlotSurface& surface, const RankMark& mark, const common::Theme& theme) const;
+    void paintLegend(common::PlotSurface& surface, const QRectF& area, const common::Theme& theme) const;
     void paintReading(common::PlotSurface& surface, const QRectF& area, const common::Theme& theme) const;
-    [[nodiscard]] double xOf(const Panel& panel, std::size_t layer) const;
-    [[nodiscard]] const Mark* markAt(const QPointF& at) const;
-    [[nodiscard]] int otherIndex(std::size_t layer) const;
 
     SpectraState& m_state;
     Quantity m_quantity = Quantity::Rank;
-    std::vector<Panel> m_panels;
-    std::vector<Mark> m_marks; ///< Of the last paint.
-    std::vector<int> m_otherIndex;
-    common::Axis m_y;
+    RankLayout m_layout; ///< Of the last paint.
     std::optional<QPointF> m_pointer;
     QPointF m_pressed;
     std::optional<QRectF> m_brush;

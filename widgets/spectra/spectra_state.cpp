@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <unordered_map>
 
 namespace rankwise::spectra_view {
 
@@ -74,6 +75,17 @@ void SpectraState::setSets(bridge::SpectraSetPtr set, bridge::SpectraSetPtr othe
     }
     m_set = set ? std::move(set) : std::make_shared<bridge::SpectraSet>();
     m_other = std::move(other);
+    m_otherIndex.clear();
+    if (m_other) {
+        std::unordered_map<std::string, int> places;
+        for (std::size_t i = 0; i < m_other->layers.size(); ++i) {
+            places.emplace(m_other->layers[i].path, static_cast<int>(i));
+        }
+        for (const data::SpectraLayer& layer : m_set->layers) {
+            const auto place = places.find(layer.path);
+            m_otherIndex.push_back(place == places.end() ? -1 : place->second);
+        }
+    }
     Q_EMIT setsChanged();
 }
 
@@ -110,14 +122,21 @@ void SpectraState::setLayers(const QStringList& layers)
     Q_EMIT layersChanged();
 }
 
-std::vector<Curve> SpectraState::curves() const
+std::vector<Curve> SpectraState::there() const
 {
     std::vector<Curve> curves;
     for (const Curve curve : kAllCurves) {
-        if (shown(curve) && (m_set->has(curve) || (m_other && m_other->has(curve)))) {
+        if (m_set->has(curve) || (m_other && m_other->has(curve))) {
             curves.push_back(curve);
         }
     }
+    return curves;
+}
+
+std::vector<Curve> SpectraState::curves() const
+{
+    std::vector<Curve> curves = there();
+    std::erase_if(curves, [this](Curve curve) { return !shown(curve); });
     return curves;
 }
 

@@ -45,9 +45,16 @@ public:
     [[nodiscard]] const bridge::SpectraSet& set() const { return *m_set; }
     /// The second subject; nullptr without one.
     [[nodiscard]] const bridge::SpectraSet* other() const { return m_other.get(); }
+    /// Index of a layer of the first subject in the second; -1: not there.
+    [[nodiscard]] int otherIndex(std::size_t layer) const
+    {
+        return layer < m_otherIndex.size() ? m_otherIndex[layer] : -1;
+    }
     [[nodiscard]] double eta() const { return m_eta; }
     [[nodiscard]] bool shown(Curve curve) const { return m_shown.contains(curve); }
-    /// Curves that are wanted and that some layer of either subject has.
+    /// Curves that some layer of either subject has,
+    [[nodiscard]] std::vector<Curve> there() const;
+    /// and those of them that are wanted.
     [[nodiscard]] std::vector<Curve> curves() const;
     [[nodiscard]] const QStringList& layers() const { return m_layers; }
     [[nodiscard]] QString layer() const { return m_layers.value(0); }
@@ -62,6 +69,7 @@ Q_SIGNALS:
 private:
     bridge::SpectraSetPtr m_set;
     bridge::SpectraSetPtr m_other;
+    std::vector<int> m_otherIndex;
     double m_eta = 0.9;
     std::set<Curve> m_shown { Curve::Base, Curve::Delta, Curve::Merged, Curve::Scores };
     QStringList m_layers;

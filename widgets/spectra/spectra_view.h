@@ -3,37 +3,23 @@
 #pragma once
 
 #include "widgets/bridge/commands.h"
-#include "widgets/bridge/settings.h"
-#include "widgets/bridge/spectra_tail.h"
+#include "widgets/bridge/spectra_computations.h"
 #include "widgets/bridge/workspace.h"
 #include "widgets/common/actions.h"
+#include "widgets/spectra/layer_table.h"
 #include "widgets/spectra/spectra_state.h"
+#include "widgets/spectra/spectra_subject.h"
+#include "widgets/spectra/subject_bar.h"
 
-#include <QPointer>
 #include <QWidget>
 
-#include <array>
 #include <functional>
-#include <map>
-#include <memory>
-#include <utility>
 
-class QCheckBox;
 class QComboBox;
-class QDoubleSpinBox;
 class QLabel;
-class QProgressBar;
 class QPushButton;
-class QSlider;
 class QStackedWidget;
-class QTableView;
 class QTabWidget;
-class QVBoxLayout;
-
-namespace rankwise::bridge {
-class ColumnModel;
-class Job;
-} // namespace rankwise::bridge
 
 namespace rankwise::spectra_view {
 
@@ -45,27 +31,28 @@ class SpectraView : public QWidget {
     Q_OBJECT
 
 public:
-    SpectraView(bridge::Workspace& workspace, bridge::Settings& settings, bridge::CommandRegistry& commands,
-                common::ActionBinder& actions, QWidget* parent = nullptr);
+    SpectraView(bridge::Workspace& workspace, bridge::SpectraComputations& computations,
+                bridge::CommandRegistry& commands, common::ActionBinder& actions, QWidget* parent = nullptr);
     ~SpectraView() override;
 
     /// `view` gives the view: made, and brought to the front, with `show`; else nullptr while it was not made.
-    static void addCommands(bridge::CommandRegistry& commands, bridge::Workspace& workspace, bridge::Settings& settings,
-                            std::function<SpectraView*(bool show)> view);
+    static void addCommands(bridge::CommandRegistry& commands, bridge::Workspace& workspace,
+                            bridge::SpectraComputations& computations, std::function<SpectraView*(bool show)> view);
     [[nodiscard]] static QStringList commandIds();
 
     [[nodiscard]] SpectraState& state() { return m_state; }
     [[nodiscard]] CurvePanel& curves() { return *m_curves; }
     [[nodiscard]] RankChart& ranks() { return *m_ranks; }
     [[nodiscard]] SurfaceView& surface() { return *m_surface; }
-    [[nodiscard]] QTableView& table() { return *m_table; }
+    [[nodiscard]] LayerTable& layers() { return *m_layers; }
+    [[nodiscard]] QTableView& table() { return m_layers->table(); }
     [[nodiscard]] QTabWidget& pages() { return *m_pages; }
-    [[nodiscard]] QSlider& etaSlider() { return *m_etaSlider; }
-    [[nodiscard]] QSlider& stepSlider() { return *m_stepSlider; }
+    [[nodiscard]] QSlider& etaSlider() { return m_bar->etaSlider(); }
+    [[nodiscard]] QSlider& stepSlider() { return m_bar->stepSlider(); }
 
     /// Path of what is shown, and of what stands beside it; empty: nothing.
-    [[nodiscard]] QString subject() const;
-    [[nodiscard]] QString beside() const;
+    [[nodiscard]] const QString& subject() const { return m_one.path(); }
+    [[nodiscard]] const QString& beside() const { return m_other.path(); }
     void showSubject(const QString& path);
     void showBeside(const QString& path);
     /// Has the spectra of the subject (and of the second one) computed where they are not there.
@@ -77,48 +64,26 @@ Q_SIGNALS:
     void message(const QString& text);
 
 private:
-    /// One of the two subjects.
-    struct Side {
-        QString path;
-        bridge::ItemKind kind = bridge::ItemKind::Other;
-        std::unique_ptr<bridge::SpectraTail> tail;
-        QPointer<bridge::Job> job;
-        bridge::SpectraSetPtr scores;                                     ///< Of a run's snapshot.
-        bridge::SpectraSetPtr made;                                       ///< Both together,
-        std::pair<bridge::SpectraSetPtr, bridge::SpectraSetPtr> madeFrom; ///< made from these.
-        qint64 scoresStep = -1;
-        qint64 loadingStep = -1;
-    };
-    void buildBar(QVBoxLayout& layout);
     void buildPages(common::ActionBinder& actions);
+    [[nodiscard]] QWidget* emptyPage(common::ActionBinder& actions);
+    [[nodiscard]] QWidget* ranksPage();
+    [[nodiscard]] QWidget* surfacePage();
+    void followWorkspace();
     void fillSubjects();
-    void setSide(Side& side, const QString& path);
-    void start(Side& side);
-    void loadScores(Side& side);
     void fillSteps();
     void refresh();
-    void refreshTable();
-    void markRows();
     void refreshStatus();
+    void refreshEmptyPage();
+    /// Words for the status of one subject; `failed` when one of them is bad news.
+    [[nodiscard]] QStringList statusOf(const SpectraSubject& subject, bool& failed) const;
     void select(const QStringList& layers);
-    [[nodiscard]] bridge::SpectraSetPtr setOf(Side& side) const;
-    [[nodiscard]] static bool settled(const Side& side);
 
     bridge::Workspace& m_workspace;
-    bridge::Settings& m_settings;
+    bridge::SpectraComputations& m_computations;
     bridge::CommandRegistry& m_commands;
     SpectraState m_state;
-    Side m_one, m_other;
-    QComboBox* m_subject;
-    QComboBox* m_beside;
-    std::map<Curve, QCheckBox*> m_shown;
-    QSlider* m_etaSlider;
-    QDoubleSpinBox* m_etaBox;
-    QWidget* m_stepBar;
-    QSlider* m_stepSlider;
-    QLabel* m_stepLabel;
-    QLabel* m_status;
-    QProgressBar* m_progress;
+    SpectraSubject m_one, m_other;
+    SubjectBar* m_bar;
     QTabWidget* m_pages;
     QStackedWidget* m_first;
     QPushButton* m_emptyButton;
@@ -127,10 +92,7 @@ private:
     RankChart* m_ranks;
     QComboBox* m_quantity;
     SurfaceView* m_surface;
-    QTableView* m_table;
-    bridge::ColumnModel* m_rows;
-    qsizetype m_columns = 0; ///< That have their widths.
-    bool m_refreshing = false;
+    LayerTable* m_layers;
 };
 
 } // namespace rankwise::spectra_view

@@ -2,11 +2,11 @@
 #include "widgets/spectra/surface_view.h"
 
 #include "widgets/bridge/text.h"
-#include "widgets/common/color_map.h"
 #include "widgets/common/imgui_view.h"
 #include "widgets/common/plot_surface.h"
 #include "widgets/common/theme.h"
 #include "widgets/common/vtk_view.h"
+#include "widgets/spectra/spectra_scene.h"
 
 #include <QComboBox>
 #include <QHBoxLayout>
@@ -16,24 +16,7 @@
 #include <QSignalBlocker>
 #include <QTimer>
 
-#include <vtkActor.h>
-#include <vtkBillboardTextActor3D.h>
-#include <vtkCellArray.h>
-#include <vtkCoordinate.h>
-#include <vtkNew.h>
-#include <vtkPointData.h>
-#include <vtkPoints.h>
-#include <vtkPolyData.h>
-#include <vtkPolyDataMapper.h>
-#include <vtkPolyLine.h>
-#include <vtkProperty.h>
-#include <vtkRenderer.h>
-#include <vtkSmartPointer.h>
-#include <vtkTextProperty.h>
-#include <vtkUnsignedCharArray.h>
-
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 namespace rankwise::spectra_view {
@@ -42,118 +25,8 @@ using bridge::numberText;
 using bridge::toQString;
 
 namespace {
-
-constexpr double kLength = 2.2; ///< Of the axis of layers.
-constexpr double kDepth = 1.2;  ///< Of the axis of indices.
-constexpr double kHeight = 0.8; ///< Of σ_1.
-constexpr double kGap = 0.25;   ///< Between two subjects.
-constexpr double kDecades = 4;  ///< That the logarithmic height spans.
-constexpr double kPickReach = 14;
-
-/// σ / σ_1 at kSamples even places of i / n.
-std::vector<double> profile(const bridge::SpectrumData& spectrum)
-{
-    std::vector<double> values(SurfaceView::kSamples, 0.0);
-    const auto n = spectrum.sigma.size();
-    if (n == 0 || !(spectrum.sigma.front() > 0)) {
-        return values;
-    }
-    for (std::size_t s = 0; s < values.size(); ++s) {
-        const double at =
-            static_cast<double>(s) / static_cast<double>(SurfaceView::kSamples - 1) * static_cast<double>(n - 1);
-        const auto i = static_cast<std::size_t>(at);
-        const double f = at - static_cast<double>(i);
-        const double next = spectrum.sigma[std::min(i + 1, n - 1)];
-        values[s] = (spectrum.sigma[i] * (1 - f) + next * f) / spectrum.sigma.front();
-    }
-    return values;
-}
-
+constexpr double kPickReach = 14; ///< Pixels.
 } // namespace
-
-struct SurfaceView::Scene {
-    struct Ridge {
-        QString path;
-        std::vector<std::array<double, 3>> points;
-    };
-    std::vector<Ridge> ridges; ///< Of the first subject.
-    std::vector<Ridge> others;
-    vtkNew<vtkPolyData> selection;
-    vtkNew<vtkActor> selectionActor;
-
-    static vtkSmartPointer<vtkActor>
-    linesActor(const std::vector<std::pair<std::array<double, 3>, std::array<double, 3>>>& lines, const QColor& color,
-               double width)
-    {
-        vtkNew<vtkPoints> points;
-        vtkNew<vtkCellArray> cells;
-        for (const auto& [a, b] : lines) {
-            const vtkIdType first = points->InsertNextPoint(a.data());
-            const vtkIdType second = points->InsertNextPoint(b.data());
-            cells->InsertNextCell({ first, second });
-        }
-        vtkNew<vtkPolyData> data;
-        data->SetPoints(points);
-        data->SetLines(cells);
-        vtkNew<vtkPolyDataMapper> mapper;
-        mapper->SetInputData(data);
-        auto actor = vtkSmartPointer<vtkActor>::New();
-        actor->SetMapper(mapper);
-        actor->GetProperty()->SetColor(color.redF(), color.greenF(), color.blueF());
-        actor->GetProperty()->SetLineWidth(static_cast<float>(width));
-        actor->GetProperty()->LightingOff();
-        return actor;
-    }
-
-    static vtkSmartPointer<vtkBillboardTextActor3D> label(const QString& text, double x, double y, double z,
-                                                          const QColor& color, int size, bool right = false)
-    {
-        auto actor = vtkSmartPointer<vtkBillboardTextActor3D>::New();
-        actor->SetInput(text.toUtf8().constData());
-        actor->SetPosition(x, y, z);
-        vtkTextProperty* property = actor->GetTextProperty();
-        property->SetColor(color.redF(), color.greenF(), color.blueF());
-        property->SetFontSize(size);
-        property->SetJustification(right ? VTK_TEXT_RIGHT : VTK_TEXT_CENTERED);
-        property->SetVerticalJustificationToCentered();
-        return actor;
-    }
-
-    static vtkSmartPointer<vtkActor> surface(const std::vector<Ridge>& ridges,
-                                             const std::vector<std::vector<double>>& shares)
-    {
-        vtkNew<vtkPoints> points;
-        vtkNew<vtkUnsignedCharArray> colors;
-        colors->SetNumberOfComponents(3);
-        for (std::size_t r = 0; r < ridges.size(); ++r) {
-            for (std::size_t s = 0; s < ridges[r].points.size(); ++s) {
-                points->InsertNextPoint(ridges[r].points[s].data());
-                const QColor color = QColor::fromRgb(common::mapColor(common::ColorMap::Viridis, shares[r][s]));
-                colors->InsertNextTuple3(color.red(), color.green(), color.blue());
-            }
-        }
-        vtkNew<vtkCellArray> quads;
-        for (std::size_t r = 0; r + 1 < ridges.size(); ++r) {
-            for (std::size_t s = 0; s + 1 < static_cast<std::size_t>(kSamples); ++s) {
-                const auto at = [](std::size_t row, std::size_t sample) {
-                    return static_cast<vtkIdType>(row * static_cast<std::size_t>(kSamples) + sample);
-                };
-                quads->InsertNextCell({ at(r, s), at(r + 1, s), at(r + 1, s + 1), at(r, s + 1) });
-            }
-        }
-        vtkNew<vtkPolyData> data;
-        data->SetPoints(points);
-        data->SetPolys(quads);
-        data->GetPointData()->SetScalars(colors);
-        vtkNew<vtkPolyDataMapper> mapper;
-        mapper->SetInputData(data);
-        auto actor = vtkSmartPointer<vtkActor>::New();
-        actor->SetMapper(mapper);
-        actor->GetProperty()->SetAmbient(0.45);
-        actor->GetProperty()->SetDiffuse(0.6);
-        return actor;
-    }
-};
 
 SurfaceView::SurfaceView(SpectraState& state, QWidget* parent)
     : SurfaceView(std::make_unique<bridge::ColumnModel>(), state, parent)
@@ -162,7 +35,7 @@ SurfaceView::SurfaceView(SpectraState& state, QWidget* parent)
 
 SurfaceView::SurfaceView(std::unique_ptr<bridge::ColumnModel> table, SpectraState& state, QWidget* parent)
     : CanvasFrame(tr("Spectra of all layers"), table.get(), parent), m_numbers(std::move(table)), m_state(state),
-      m_which(new QComboBox), m_scale(new QComboBox), m_scene(std::make_unique<Scene>())
+      m_which(new QComboBox), m_scale(new QComboBox)
 {
     m_which->setAccessibleName(tr("Matrix of the surface"));
     m_scale->setAccessibleName(tr("Height of the surface"));
@@ -172,6 +45,7 @@ SurfaceView::SurfaceView(std::unique_ptr<bridge::ColumnModel> table, SpectraStat
     addTool(m_scale);
     if (common::openGlWorks()) {
         m_view = new common::VtkView;
+        m_scene = std::make_unique<SpectraScene>(*m_view->renderer());
         m_view->setAccessibleName(tr("Spectra in 3D"));
         m_view->setAccessibleDescription(tr("A picture; the Table button shows the same numbers."));
         m_view->setToolTip(tr("Left button turns, Shift or middle button moves, wheel zooms, R resets, a double click "
@@ -205,14 +79,6 @@ std::optional<Curve> SurfaceView::curve() const
 {
     return m_which->currentIndex() >= 0 ? std::optional(static_cast<Curve>(m_which->currentData().toInt()))
                                         : std::nullopt;
-}
-
-double SurfaceView::height(double share) const
-{
-    if (!m_scale->currentData().toBool()) {
-        return share * kHeight;
-    }
-    return kHeight * std::max(0.0, 1 + std::log10(std::max(share, 1e-300)) / kDecades);
 }
 
 void SurfaceView::scheduleBuild()
@@ -274,7 +140,7 @@ void SurfaceView::fillTable()
         case 2:
             return now.at(layer, *which)->measures.largest;
         default:
-            return profile(*now.at(layer, *which))[static_cast<std::size_t>(column - 3)];
+            return SpectraScene::profile(*now.at(layer, *which))[static_cast<std::size_t>(column - 3)];
         }
     });
 }
@@ -288,135 +154,37 @@ void SurfaceView::build()
     if (m_view == nullptr) {
         return;
     }
-    const common::Theme& theme = common::currentTheme();
-    vtkRenderer* renderer = m_view->renderer();
-    renderer->RemoveAllViewProps();
-    m_scene->ridges.clear();
-    m_scene->others.clear();
-    const int fontSize = std::max(12, static_cast<int>(font().pointSizeF() * 1.5 * devicePixelRatioF()));
-    if (!which) {
-        renderer->AddActor(
-            Scene::label(tr("No spectra yet: open a checkpoint and compute them"), 0, 0, 0, theme.dimText, fontSize));
-        goHome(0);
-        m_view->render();
-        return;
-    }
-    const auto add = [&](const bridge::SpectraSet& set, double left, std::vector<Scene::Ridge>& ridges) {
-        std::vector<std::vector<double>> shares;
-        std::vector<std::size_t> rows;
-        for (std::size_t i = 0; i < set.layers.size(); ++i) {
-            if (set.at(i, *which)) {
-                rows.push_back(i);
-            }
-        }
-        std::vector<std::pair<std::array<double, 3>, std::array<double, 3>>> borders;
-        std::int64_t group = -1;
-        double groupFrom = left;
-        const auto nameGroup = [&](double to) {
-            if (group >= 0 && to > groupFrom) {
-                renderer->AddActor(
-                    Scene::label(bridge::groupName(group), (groupFrom + to) / 2, -0.12, 0, theme.text, fontSize));
-            }
-        };
-        for (std::size_t r = 0; r < rows.size(); ++r) {
-            const double x = left
-                + (rows.size() > 1 ? static_cast<double>(r) / static_cast<double>(rows.size() - 1) : 0.5) * kLength;
-            Scene::Ridge ridge { .path = toQString(set.layers[rows[r]].path) };
-            shares.push_back(profile(*set.at(rows[r], *which)));
-            for (std::size_t s = 0; s < shares.back().size(); ++s) {
-                const double y = static_cast<double>(s) / (kSamples - 1) * kDepth;
-                ridge.points.push_back({ x, y, height(shares.back()[s]) });
-            }
-            ridges.push_back(std::move(ridge));
-            if (set.layers[rows[r]].group != group) {
-                nameGroup(x);
-                group = set.layers[rows[r]].group;
-                groupFrom = x;
-                borders.push_back({ { x, 0, 0 }, { x, kDepth, 0 } });
-            }
-        }
-        nameGroup(left + kLength);
-        renderer->AddActor(Scene::surface(ridges, shares));
-        renderer->AddActor(Scene::linesActor(borders, theme.dimText, 1));
-        renderer->AddActor(Scene::linesActor({ { { left, 0, 0 }, { left + kLength, 0, 0 } },
-                                               { { left, kDepth, 0 }, { left + kLength, kDepth, 0 } },
-                                               { { left, 0, 0 }, { left, kDepth, 0 } },
-                                               { { left + kLength, 0, 0 }, { left + kLength, kDepth, 0 } },
-                                               { { left, 0, 0 }, { left, 0, kHeight } } },
-                                             theme.text, 1.5));
-        if (m_state.other() != nullptr) {
-            renderer->AddActor(
-                Scene::label(set.title, left + kLength / 2, kDepth, kHeight * 1.12, theme.text, fontSize));
-        }
+    const SceneStyle style {
+        .logarithmic = m_scale->currentData().toBool(),
+        .fontSize = std::max(12, static_cast<int>(font().pointSizeF() * 1.5 * devicePixelRatioF())),
+        .theme = common::currentTheme(),
     };
-    const bool two = m_state.other() != nullptr && m_state.other()->has(*which);
-    add(m_state.set(), 0, m_scene->ridges);
-    if (two) {
-        add(*m_state.other(), kLength + kGap, m_scene->others);
+    if (which) {
+        m_scene->show(m_state, *which, style);
+    } else {
+        m_scene->showNothing(tr("No spectra yet: open a checkpoint and compute them"), style);
     }
-    // Names and ends of the axes.
-    const double right = two ? 2 * kLength + kGap : kLength;
-    const bool logarithmic = m_scale->currentData().toBool();
-    renderer->AddActor(Scene::label(tr("layer"), right / 2, -0.34, 0, theme.dimText, fontSize));
-    for (const double f : { 0.0, 0.5, 1.0 }) {
-        renderer->AddActor(Scene::label(numberText(f), right + 0.16, f * kDepth, 0, theme.dimText, fontSize));
-        renderer->AddActor(
-            Scene::label(logarithmic ? QStringLiteral("1e%1").arg(qRound((f - 1) * kDecades)) : numberText(f), -0.06, 0,
-                         f * kHeight, theme.dimText, fontSize, true));
-    }
-    renderer->AddActor(Scene::label(QStringLiteral("i / n"), right + 0.36, kDepth / 2, 0, theme.dimText, fontSize));
-    // VTK's own font has no Greek letters.
-    renderer->AddActor(Scene::label(tr("share of the largest"), 0, 0, kHeight * 1.2, theme.dimText, fontSize));
-    vtkNew<vtkPolyDataMapper> mapper;
-    mapper->SetInputData(m_scene->selection);
-    mapper->SetResolveCoincidentTopologyToPolygonOffset();
-    m_scene->selectionActor->SetMapper(mapper);
-    m_scene->selectionActor->GetProperty()->LightingOff();
-    renderer->AddActor(m_scene->selectionActor);
-    goHome(two ? 2 : 1);
+    goHome();
     showSelection();
 }
 
-void SurfaceView::goHome(int subjects)
+void SurfaceView::goHome()
 {
     // The user's view stays while curves come in.
-    if (m_home == subjects) {
+    if (m_home == m_scene->subjects()) {
         return;
     }
-    m_home = subjects;
-    const double right = subjects == 2 ? 2 * kLength + kGap : kLength;
-    if (subjects == 0) {
-        m_view->setHome(0, 0, 0, 3.4, -60, 25);
-    } else {
-        m_view->setHome(right / 2, kDepth / 2, kHeight * 0.32, subjects == 2 ? 5.4 : 3.3, -62, 28);
-    }
+    m_home = m_scene->subjects();
+    const SpectraScene::Home home = m_scene->home();
+    m_view->setHome(home.x, home.y, home.z, home.distance, -62, 28);
 }
 
 void SurfaceView::showSelection()
 {
-    if (m_view == nullptr) {
-        return;
+    if (m_view != nullptr) {
+        m_scene->showSelection(m_state, common::currentTheme().bad);
+        m_view->render();
     }
-    vtkNew<vtkPoints> points;
-    vtkNew<vtkCellArray> lines;
-    for (const auto* ridges : { &m_scene->ridges, &m_scene->others }) {
-        for (const Scene::Ridge& ridge : *ridges) {
-            if (!m_state.isSelected(ridge.path.toStdString())) {
-                continue;
-            }
-            lines->InsertNextCell(static_cast<int>(ridge.points.size()));
-            for (const auto& point : ridge.points) {
-                lines->InsertCellPoint(points->InsertNextPoint(point[0], point[1], point[2] + 0.006));
-            }
-        }
-    }
-    m_scene->selection->Initialize();
-    m_scene->selection->SetPoints(points);
-    m_scene->selection->SetLines(lines);
-    const QColor& color = common::currentTheme().bad;
-    m_scene->selectionActor->GetProperty()->SetColor(color.redF(), color.greenF(), color.blueF());
-    m_scene->selectionActor->GetProperty()->SetLineWidth(3);
-    m_view->render();
 }
 
 QString SurfaceView::layerAt(const QPointF& at) const
@@ -425,25 +193,7 @@ QString SurfaceView::layerAt(const QPointF& at) const
         return {};
     }
     const double ratio = m_view->devicePixelRatioF();
-    vtkNew<vtkCoordinate> coordinate;
-    coordinate->SetCoordinateSystemToWorld();
-    QString best;
-    double nearest = kPickReach;
-    for (const auto* ridges : { &m_scene->ridges, &m_scene->others }) {
-        for (const Scene::Ridge& ridge : *ridges) {
-            for (const auto& point : ridge.points) {
-                coordinate->SetValue(point[0], point[1], point[2]);
-                const double* shown = coordinate->GetComputedDoubleDisplayValue(m_view->renderer());
-                const double distance =
-                    std::hypot(shown[0] / ratio - at.x(), m_view->height() - shown[1] / ratio - at.y());
-                if (distance < nearest) {
-                    nearest = distance;
-                    best = ridge.path;
-                }
-            }
-        }
-    }
-    return best;
+    return m_scene->layerAt({ at.x() * ratio, (m_view->height() - at.y()) * ratio }, kPickReach * ratio);
 }
 
 bool SurfaceView::eventFilter(QObject* object, QEvent* event)

@@ -4,6 +4,7 @@
 
 #include "widgets/bridge/column_model.h"
 #include "widgets/common/canvas_frame.h"
+#include "widgets/spectra/spectra_scene.h"
 #include "widgets/spectra/spectra_state.h"
 
 #include <QPointF>
@@ -32,7 +33,7 @@ public:
     /// The layer whose ridge comes nearest to a point of the canvas; empty when none is near.
     [[nodiscard]] QString layerAt(const QPointF& at) const;
 
-    static constexpr int kSamples = 41; ///< Along the index.
+    static constexpr int kSamples = SpectraScene::kSamples;
 
 Q_SIGNALS:
     void picked(const QStringList& layers);
@@ -42,22 +43,20 @@ protected:
     bool eventFilter(QObject* object, QEvent* event) override;
 
 private:
-    struct Scene;
     SurfaceView(std::unique_ptr<bridge::ColumnModel> table, SpectraState& state, QWidget* parent);
     void scheduleBuild();
     void build();
     void fillTable();
     void fillChoice();
     void showSelection();
-    void goHome(int subjects);
-    [[nodiscard]] double height(double sigmaShare) const;
+    void goHome();
 
     std::unique_ptr<bridge::ColumnModel> m_numbers;
     SpectraState& m_state;
     common::VtkView* m_view = nullptr;
     QComboBox* m_which;
     QComboBox* m_scale;
-    std::unique_ptr<Scene> m_scene;
+    std::unique_ptr<SpectraScene> m_scene;
     bool m_scheduled = false;
     int m_home = -1; ///< Subjects that the camera was placed for.
 };
