@@ -210,12 +210,12 @@ void SpectraComputations::update(const QString& subject)
     if (!computation.worker || computation.worker->started != tail->header()->started) {
         computation.worker = tail->header();
     }
+    if (!computation.job->stopToken().stop_requested()) {
+        m_workspace.jobs().report(*computation.job, tail->progress(),
+                                  tr("%1 of %2 exact").arg(tail->exact()).arg(tail->expected()));
+    }
     switch (tail->state()) {
     case data::SpectraState::Running:
-        if (!computation.job->stopToken().stop_requested()) {
-            m_workspace.jobs().report(*computation.job, tail->progress(),
-                                      tr("%1 of %2 exact").arg(tail->exact()).arg(tail->expected()));
-        }
         return;
     case data::SpectraState::Finished:
         return end(subject, Job::State::Done);

@@ -123,7 +123,7 @@ void LineChart::paintCurves(PlotSurface& surface, const Axis& y, const Theme& th
 {
     const auto named =
         std::count_if(m_curves.begin(), m_curves.end(), [](const Curve& c) { return !c.name.isEmpty(); });
-    constexpr double kBroad = 2.6;
+    constexpr double kBroad = 3.2;
     const auto layerOf = [](const Curve& curve) { return curve.faint ? 0 : (curve.broad ? 1 : 2); };
     for (const int layer : { 0, 1, 2 }) {
         for (std::size_t i = 0; i < m_curves.size(); ++i) {

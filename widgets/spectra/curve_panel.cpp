@@ -91,8 +91,7 @@ CurvePanel::CurvePanel(SpectraState& state, QWidget* parent)
     auto* bar = new QHBoxLayout;
     bar->addWidget(new QLabel(tr("Layer")));
     bar->addWidget(m_layer);
-    bar->addWidget(m_note, 1);
-    auto* logarithmic = new QCheckBox(tr("log"));
+    auto* logarithmic = new QCheckBox(tr("logarithmic"));
     logarithmic->setChecked(true);
     logarithmic->setToolTip(tr("Logarithmic axis of the singular values"));
     logarithmic->setAccessibleName(tr("Logarithmic axis of the singular values"));
@@ -101,14 +100,16 @@ CurvePanel::CurvePanel(SpectraState& state, QWidget* parent)
     fits->setToolTip(tr("The power law that fits the tail of the eigenvalues σ² best"));
     fits->setAccessibleName(tr("Show the power laws"));
     auto* valuesView = new common::ChartView(*m_values);
-    valuesView->addTool(fits);
-    valuesView->addTool(logarithmic);
+    bar->addWidget(fits);
+    bar->addWidget(logarithmic);
+    bar->addStretch();
     auto* charts = new QHBoxLayout;
     charts->addWidget(valuesView, 1);
     charts->addWidget(new common::ChartView(*m_energy), 1);
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(4, 4, 4, 4);
     layout->addLayout(bar);
+    layout->addWidget(m_note);
     layout->addLayout(charts, 1);
     connect(logarithmic, &QCheckBox::toggled, m_values, &LineChart::setLogarithmic);
     connect(fits, &QCheckBox::toggled, this, [this](bool on) {
@@ -154,6 +155,7 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
     if (index < 0) {
         return;
     }
+    const bool two = m_state.other() != nullptr; // names for six curves fit only when they are short
     QStringList effective;
     QStringList stable;
     QStringList laws;
@@ -186,7 +188,8 @@ void CurvePanel::addSubject(const bridge::SpectraSet& set, const QString& path, 
         energy.push_back({ .name = QString(),
                            .series = segment(static_cast<double>(k), 0, static_cast<double>(k), spectrum->energy[last]),
                            .color = color });
-        energy.push_back({ .name = tr("%1: k = %2/%3").arg(name).arg(k).arg(spectrum->sigma.size()),
+        energy.push_back({ .name = two ? tr("%1: %2").arg(name).arg(k)
+                                       : tr("%1: k = %2/%3").arg(name).arg(k).arg(spectrum->sigma.size()),
                            .series = seriesOf(spectrum->energy, true),
                            .color = color,
                            .faint = estimate,

@@ -138,21 +138,17 @@ struct SpectraScene::Parts {
     }
 };
 
-std::vector<double> SpectraScene::profile(const bridge::SpectrumData& spectrum)
+double SpectraScene::share(const bridge::SpectrumData& spectrum, int sample)
 {
-    std::vector<double> values(kSamples, 0.0);
     const auto n = spectrum.sigma.size();
     if (n == 0 || !(spectrum.sigma.front() > 0)) {
-        return values;
+        return 0;
     }
-    for (std::size_t s = 0; s < values.size(); ++s) {
-        const double at = static_cast<double>(s) / (kSamples - 1) * static_cast<double>(n - 1);
-        const auto i = static_cast<std::size_t>(at);
-        const double f = at - static_cast<double>(i);
-        const double next = spectrum.sigma[std::min(i + 1, n - 1)];
-        values[s] = (spectrum.sigma[i] * (1 - f) + next * f) / spectrum.sigma.front();
-    }
-    return values;
+    const double at = static_cast<double>(sample) / (kSamples - 1) * static_cast<double>(n - 1);
+    const auto i = static_cast<std::size_t>(at);
+    const double f = at - static_cast<double>(i);
+    const double next = spectrum.sigma[std::min(i + 1, n - 1)];
+    return (spectrum.sigma[i] * (1 - f) + next * f) / spectrum.sigma.front();
 }
 
 SpectraScene::SpectraScene(vtkRenderer& renderer) : m_renderer(renderer), m_parts(std::make_unique<Parts>())
@@ -179,7 +175,7 @@ SpectraScene::Home SpectraScene::home() const
     case 1:
         return { kLength / 2, kDepth / 2, kHeight * kLookAt, 3.5 };
     default:
-        return { kLength + kGap / 2, kDepth / 2, kHeight * kLookAt, 5.6 };
+        return { kLength + kGap / 2, kDepth / 2, kHeight * kLookAt, 5.0 };
     }
 }
 
@@ -213,7 +209,10 @@ void SpectraScene::addSubject(const bridge::SpectraSet& set, Curve curve, double
 {
     for (std::size_t i = 0; i < set.layers.size(); ++i) {
         if (const bridge::SpectrumPtr& spectrum = set.at(i, curve)) {
-            ridges.push_back({ .path = toQString(set.layers[i].path), .layer = i, .shares = profile(*spectrum) });
+            ridges.push_back({ .path = toQString(set.layers[i].path), .layer = i });
+            for (int s = 0; s < kSamples; ++s) {
+                ridges.back().shares.push_back(share(*spectrum, s));
+            }
         }
     }
     for (std::size_t r = 0; r < ridges.size(); ++r) {

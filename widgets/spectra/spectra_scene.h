@@ -25,8 +25,8 @@ struct SceneStyle {
 class SpectraScene {
 public:
     static constexpr int kSamples = 41; ///< Along the index.
-    /// σ / σ_1 at kSamples even places of i / n.
-    [[nodiscard]] static std::vector<double> profile(const bridge::SpectrumData& spectrum);
+    /// σ / σ_1 at the even place `sample` of kSamples along i / n.
+    [[nodiscard]] static double share(const bridge::SpectrumData& spectrum, int sample);
 
     explicit SpectraScene(vtkRenderer& renderer);
     ~SpectraScene();

@@ -28,6 +28,8 @@ using bridge::toQString;
 
 namespace {
 
+constexpr int kRefreshMs = 60;
+
 QWidget* pageOf(QWidget* contents)
 {
     auto* page = new QWidget;
@@ -66,8 +68,15 @@ SpectraView::SpectraView(bridge::Workspace& workspace, bridge::SpectraComputatio
     connect(m_surface, &SurfaceView::picked, this, &SpectraView::select);
     connect(m_layers, &LayerTable::picked, this, &SpectraView::select);
     connect(m_layers, &LayerTable::message, this, &SpectraView::message);
+    m_refreshSoon.setSingleShot(true);
+    m_refreshSoon.setInterval(kRefreshMs);
+    connect(&m_refreshSoon, &QTimer::timeout, this, &SpectraView::refresh);
     for (SpectraSubject* subject : { &m_one, &m_other }) {
-        connect(subject, &SpectraSubject::changed, this, &SpectraView::refresh);
+        connect(subject, &SpectraSubject::changed, this, [this] {
+            if (!m_refreshSoon.isActive()) {
+                m_refreshSoon.start();
+            }
+        });
         connect(subject, &SpectraSubject::snapshotsChanged, this, &SpectraView::fillSteps);
         connect(subject, &SpectraSubject::message, this, &SpectraView::message);
     }
@@ -218,7 +227,7 @@ void SpectraView::fillSteps()
 
 bool SpectraView::complete() const
 {
-    return !m_one.path().isEmpty() && m_one.settled() && m_other.settled();
+    return !m_one.path().isEmpty() && m_one.settled() && m_other.settled() && !m_refreshSoon.isActive();
 }
 
 void SpectraView::refresh()
@@ -282,6 +291,7 @@ void SpectraView::refreshStatus()
             progress += subject->tail() != nullptr ? subject->tail()->progress() : 0;
         }
     }
+    parts.removeDuplicates(); // notes that both have
     m_bar->setStatus(parts, failed, running > 0 ? std::optional(progress / running) : std::nullopt);
     refreshEmptyPage();
 }
@@ -325,7 +335,7 @@ void SpectraView::compute()
         Q_EMIT message(tr("Open a checkpoint, an adapter or a run first."));
         return;
     }
-    if (complete()) {
+    if (m_one.settled() && m_other.settled()) {
         Q_EMIT message(tr("The spectra are there, exact to the last."));
         return;
     }

@@ -11,6 +11,7 @@
 #include "widgets/spectra/spectra_subject.h"
 #include "widgets/spectra/subject_bar.h"
 
+#include <QTimer>
 #include <QWidget>
 
 #include <functional>
@@ -57,7 +58,7 @@ public:
     void showBeside(const QString& path);
     /// Has the spectra of the subject (and of the second one) computed where they are not there.
     void compute();
-    /// Whether the spectra of both subjects are there, exact to the last.
+    /// Whether the spectra of both subjects are there and shown, exact to the last.
     [[nodiscard]] bool complete() const;
 
 Q_SIGNALS:
@@ -93,6 +94,7 @@ private:
     QComboBox* m_quantity;
     SurfaceView* m_surface;
     LayerTable* m_layers;
+    QTimer m_refreshSoon; ///< Curves come many times a second while a worker computes or a folder is read.
 };
 
 } // namespace rankwise::spectra_view

@@ -70,7 +70,7 @@ void SubjectBar::addSubjects(QHBoxLayout& row, QWidget* compute)
     const auto prepare = [](QComboBox* box, const QString& name) {
         box->setAccessibleName(name);
         box->setSizeAdjustPolicy(QComboBox::AdjustToMinimumContentsLengthWithIcon);
-        box->setMinimumContentsLength(14);
+        box->setMinimumContentsLength(6); // they take what room there is
     };
     prepare(m_subject, tr("Subject of the spectra"));
     prepare(m_beside, tr("Second subject, beside the first"));

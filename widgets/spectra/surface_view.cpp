@@ -140,7 +140,7 @@ void SurfaceView::fillTable()
         case 2:
             return now.at(layer, *which)->measures.largest;
         default:
-            return SpectraScene::profile(*now.at(layer, *which))[static_cast<std::size_t>(column - 3)];
+            return SpectraScene::share(*now.at(layer, *which), column - 3);
         }
     });
 }
@@ -151,9 +151,16 @@ void SurfaceView::build()
     fillTable();
     const std::optional<Curve> which = curve();
     setTitle(which ? tr("Spectra of all layers: %1").arg(bridge::curveName(*which)) : tr("Spectra of all layers"));
-    if (m_view == nullptr) {
-        return;
+    m_sceneIsOld = true;
+    if (m_view != nullptr && m_view->isVisible()) {
+        buildScene();
     }
+}
+
+void SurfaceView::buildScene()
+{
+    m_sceneIsOld = false;
+    const std::optional<Curve> which = curve();
     const SceneStyle style {
         .logarithmic = m_scale->currentData().toBool(),
         .fontSize = std::max(12, static_cast<int>(font().pointSizeF() * 1.5 * devicePixelRatioF())),
@@ -198,6 +205,9 @@ QString SurfaceView::layerAt(const QPointF& at) const
 
 bool SurfaceView::eventFilter(QObject* object, QEvent* event)
 {
+    if (object == m_view && event->type() == QEvent::Show && m_sceneIsOld) {
+        scheduleBuild();
+    }
     if (object == m_view && event->type() == QEvent::MouseButtonDblClick) {
         const QString layer = layerAt(static_cast<QMouseEvent*>(event)->position());
         if (!layer.isEmpty()) {
@@ -219,6 +229,9 @@ void SurfaceView::paintPicture(QPainter& painter, const QSizeF& size)
     if (m_view == nullptr || !m_view->isValid()) {
         surface.text(area.center(), tr("No OpenGL"), theme.dimText, Qt::AlignCenter, 1.0);
         return;
+    }
+    if (m_sceneIsOld) {
+        buildScene();
     }
     // A rendered scene has no outlines: it stays a picture inside SVG and PDF.
     const QImage picture = m_view->picture(2);

@@ -46,6 +46,7 @@ private:
     SurfaceView(std::unique_ptr<bridge::ColumnModel> table, SpectraState& state, QWidget* parent);
     void scheduleBuild();
     void build();
+    void buildScene();
     void fillTable();
     void fillChoice();
     void showSelection();
@@ -58,7 +59,8 @@ private:
     QComboBox* m_scale;
     std::unique_ptr<SpectraScene> m_scene;
     bool m_scheduled = false;
-    int m_home = -1; ///< Subjects that the camera was placed for.
+    bool m_sceneIsOld = true; ///< It is built when it is seen.
+    int m_home = -1;          ///< Subjects that the camera was placed for.
 };
 
 } // namespace rankwise::spectra_view
