@@ -58,13 +58,20 @@ int run(common::WatchedApplication& app, const gui::Options& options)
             return;
         }
         opened.stop();
+        if (!options.layer.isEmpty()) {
+            window.workspace().selectLayer(options.layer);
+        }
+        if (options.episode >= 0) {
+            window.showView(QStringLiteral("datasets"));
+            window.workspace().selectEpisode(options.episode);
+        }
         for (const QString& action : options.actions) {
             if (!window.commands().trigger(action)) {
                 window.say(QStringLiteral("“%1” is not possible at present.").arg(action));
             }
         }
     });
-    if (!options.actions.isEmpty()) {
+    if (!options.actions.isEmpty() || !options.layer.isEmpty() || options.episode >= 0) {
         opened.start(kPollMs);
     }
     if (!options.screenshots.isEmpty()) {

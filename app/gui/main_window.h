@@ -1,9 +1,12 @@
-// The window: tabs, docks, menus and the session. Puts the parts together; every view is a widget of its own.
+// The window. Puts the parts together and does nothing by itself: views and their entries, docks, commands, menus,
+// sessions, undo and notices have files of their own.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "app/gui/layout_history.h"
 #include "app/gui/options.h"
-#include "app/gui/session.h"
+#include "app/gui/sessions.h"
+#include "app/gui/view_tabs.h"
 #include "widgets/bridge/commands.h"
 #include "widgets/bridge/settings.h"
 #include "widgets/bridge/spectra_computations.h"
@@ -11,25 +14,18 @@
 #include "widgets/common/actions.h"
 
 #include <QMainWindow>
-#include <QTimer>
+#include <QPointer>
 
-#include <functional>
-#include <memory>
-#include <vector>
-
-class QFrame;
-class QLabel;
-class QMenu;
-class QTabWidget;
 class QUndoStack;
 
 namespace rankwise::bridge {
-class JobsModel;
-class LogModel;
-} // namespace rankwise::bridge
+struct JobEnd;
+}
 namespace rankwise::common {
 class Palette;
-}
+class SettingsDialog;
+class ShortcutSheet;
+} // namespace rankwise::common
 namespace rankwise::datasets_view {
 class DatasetsView;
 }
@@ -45,6 +41,10 @@ class TrainView;
 
 namespace rankwise::gui {
 
+class Docks;
+class NoticeBar;
+class SessionActions;
+
 class MainWindow : public QMainWindow {
     Q_OBJECT
 
@@ -55,27 +55,45 @@ public:
     [[nodiscard]] bridge::Workspace& workspace() { return m_workspace; }
     [[nodiscard]] bridge::CommandRegistry& commands() { return m_commands; }
     [[nodiscard]] bridge::Settings& settings() { return m_settings; }
+    [[nodiscard]] common::ActionBinder& actions() { return *m_actions; }
     [[nodiscard]] common::Palette& palettePopup() { return *m_palette; }
     [[nodiscard]] QUndoStack& undoStack() { return *m_undo; }
-    [[nodiscard]] QTabWidget& tabs() { return *m_tabs; }
-    [[nodiscard]] SessionStore& session() { return m_session; }
+    [[nodiscard]] LayoutHistory& layoutHistory() { return *m_layout; }
+    [[nodiscard]] ViewTabs& tabs() { return *m_tabs; }
+    [[nodiscard]] Docks& docks() { return *m_docks; }
+    [[nodiscard]] NoticeBar& notices() { return *m_notices; }
+    [[nodiscard]] Sessions& session() { return m_sessions; }
+    [[nodiscard]] SessionActions& sessionActions() { return *m_sessionActions; }
+
+    /// The view of a tab by its id ("train", "robot", …), made when first asked for; nullptr without such a tab.
+    QWidget* view(const QString& id) { return m_tabs->make(id); }
+    [[nodiscard]] QStringList viewIds() const { return m_tabs->ids(); }
+    void showView(const QString& id) { m_tabs->showView(id); }
+    /// These four are defined beside the entries of their views. nullptr while the view was not made, unless `make`.
     [[nodiscard]] train_view::TrainView* trainView();
     [[nodiscard]] datasets_view::DatasetsView* datasetsView();
-    /// nullptr while the view was not made, unless `make`.
     [[nodiscard]] spectra_view::SpectraView* spectraView(bool make);
     [[nodiscard]] robot_view::RobotView* robotView(bool make);
-    /// The view of a tab by its id ("train", "robot", …), made when first asked for; nullptr without such a tab.
-    QWidget* view(const QString& id);
-    [[nodiscard]] QStringList viewIds() const;
-    void showView(const QString& id);
 
     /// Everything that was opened is there, and an arm that was asked for moves.
     [[nodiscard]] bool settled();
 
-    void saveSession();
+    void saveSession() { m_sessions.save(); }
     /// The last message of the status bar, for tests and screen readers.
     [[nodiscard]] QString lastMessage() const { return m_lastMessage; }
     void say(const QString& text);
+
+    void askOpen();
+    /// Closes an open item; can be undone.
+    void closeItem(const QString& path);
+    /// The item that the present tab looks at; empty without one.
+    [[nodiscard]] QString itemInView() const;
+    /// Puts the docks where they were delivered.
+    void resetLayout() { restoreState(m_defaultState); }
+    void showShortcuts();
+    void showAbout();
+    /// Opens the settings; at the one of this key when there is one.
+    void showSettings(const QString& key);
 
 Q_SIGNALS:
     void firstPaint();
@@ -83,56 +101,45 @@ Q_SIGNALS:
 protected:
     void closeEvent(QCloseEvent* event) override;
     void dragEnterEvent(QDragEnterEvent* event) override;
+    void dragLeaveEvent(QDragLeaveEvent* event) override;
     void dropEvent(QDropEvent* event) override;
     bool event(QEvent* event) override;
 
 private:
-    struct Tab {
-        QString id;
-        QString title;
-        QString key;
-        std::function<QWidget*()> make;
-        QWidget* page = nullptr; ///< In the tab widget, empty until the view is made.
-        QWidget* view = nullptr;
-    };
-    void addTabs();
-    void addDocks();
-    void addCommands();
-    void addMenus();
-    void addStatusBar();
-    void fillRecent(QMenu* menu);
-    void fillSessions(QMenu* menu);
-    void openDialog();
+    template <class View> [[nodiscard]] View* viewAs(const QString& id, bool make)
+    {
+        return qobject_cast<View*>(make ? m_tabs->make(id) : m_tabs->find(id));
+    }
+    void build();
+    void connectParts();
+    void openGiven();
     void followRun(const QString& path);
-    void restoreSession();
-    void showRecoveryCard();
-    void applySettings();
-    void zoomBy(double factor);
-    void showShortcuts();
-    void showAbout();
-    void setTheme(const QString& name);
     [[nodiscard]] QJsonObject sessionState();
+    void enterSession(const QJsonObject& state, bool endedBadly);
+    void showRecovery();
+    void tellEnd(const bridge::JobEnd& end);
+    void applySettings();
 
     Options m_options;
     bridge::Settings m_settings;
-    SessionStore m_session;
+    Sessions m_sessions; ///< Outlives the workspace, whose runner writes the last state.
     bridge::Workspace m_workspace;
     bridge::SpectraComputations m_computations { m_workspace, m_settings };
     bridge::CommandRegistry m_commands;
     QUndoStack* m_undo;
+    LayoutHistory* m_layout;
+    ViewTabs* m_tabs;
+    NoticeBar* m_notices;
+    SessionActions* m_sessionActions;
     common::ActionBinder* m_actions = nullptr;
-    bridge::LogModel* m_log;
-    bridge::JobsModel* m_jobs;
-    common::Palette* m_palette;
-    QTabWidget* m_tabs;
-    std::vector<Tab> m_tabList;
-    QFrame* m_card = nullptr;
-    QLabel* m_jobsBadge = nullptr;
-    QTimer m_autosave;
+    Docks* m_docks = nullptr;
+    common::Palette* m_palette = nullptr;
+    QPointer<common::SettingsDialog> m_settingsDialog;
+    QPointer<common::ShortcutSheet> m_sheet;
     QString m_lastMessage;
     QByteArray m_defaultState;
+    int m_ends = 0; ///< Jobs told of, for the names of notices.
     bool m_painted = false;
-    bool m_saved = false;
 };
 
 } // namespace rankwise::gui

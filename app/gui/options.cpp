@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/gui/options.h"
 
+#include "app/gui/session.h"
+
 #include <QCommandLineParser>
 #include <QCoreApplication>
 #include <QTextStream>
@@ -25,6 +27,8 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
         { QStringLiteral("follow"),
           QStringLiteral("Follow this run directory, which need not be there yet; may repeat."),
           QStringLiteral("path") },
+        { QStringLiteral("layer"), QStringLiteral("Select this layer after the start."), QStringLiteral("path") },
+        { QStringLiteral("episode"), QStringLiteral("Select this episode after the start."), QStringLiteral("number") },
         { QStringLiteral("do"), QStringLiteral("Run an action by its id after the start; may repeat."),
           QStringLiteral("action") },
         { QStringLiteral("screenshot"), QStringLiteral("Render every view into this folder and end."),
@@ -50,6 +54,15 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
     options.session = parser.value(QStringLiteral("session"));
     options.open = parser.values(QStringLiteral("open")) + parser.positionalArguments();
     options.follow = parser.values(QStringLiteral("follow"));
+    options.layer = parser.value(QStringLiteral("layer"));
+    if (parser.isSet(QStringLiteral("episode"))) {
+        bool number = false;
+        options.episode = parser.value(QStringLiteral("episode")).toLongLong(&number);
+        if (!number || options.episode < 0) {
+            QTextStream(stderr) << "--episode wants the number of an episode\n";
+            return kUsage;
+        }
+    }
     options.actions = parser.values(QStringLiteral("do"));
     options.screenshots = parser.value(QStringLiteral("screenshot"));
     options.settingsFile = parser.value(QStringLiteral("settings"));
@@ -66,9 +79,8 @@ std::variant<Options, int> parseOptions(const QStringList& arguments)
         QTextStream(stderr) << "there is no theme " << theme << "; known: " << known.join(QStringLiteral(", ")) << '\n';
         return kUsage;
     }
-    if (options.session.isEmpty() || options.session.contains(QLatin1Char('/'))
-        || options.session.startsWith(QLatin1Char('.'))) {
-        QTextStream(stderr) << "a session's name has no slash and no point in front\n";
+    if (const QString problem = sessionNameProblem(options.session); !problem.isEmpty()) {
+        QTextStream(stderr) << problem << '\n';
         return kUsage;
     }
     if (parser.isSet(QStringLiteral("size"))) {

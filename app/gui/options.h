@@ -14,6 +14,8 @@ struct Options {
     QString session = QStringLiteral("default");
     QStringList open;     ///< Paths to open.
     QStringList follow;   ///< Run directories to follow that need not be there yet.
+    QString layer;        ///< To select after start, by its module path.
+    qint64 episode = -1;  ///< To select after start.
     QStringList actions;  ///< Commands to run after start, by id.
     QString screenshots;  ///< Folder; the window renders every view there and ends.
     QStringList themes;   ///< For screenshots, or the first one for this window.

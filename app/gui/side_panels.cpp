@@ -9,6 +9,7 @@
 #include <QApplication>
 #include <QClipboard>
 #include <QHeaderView>
+#include <QKeyEvent>
 #include <QMenu>
 #include <QTimer>
 
@@ -52,8 +53,9 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
     setAccessibleName(tr("Open items"));
     setContextMenuPolicy(Qt::CustomContextMenu);
     setTextElideMode(Qt::ElideMiddle);
-    const std::array titles { tr("Runs"), tr("Datasets"), tr("Checkpoints"), tr("Adapters"), tr("Other"),
-                              tr("Spectra") };
+    const std::array titles {
+        tr("Runs"), tr("Datasets"), tr("Checkpoints"), tr("Adapters"), tr("Other"), tr("Spectra")
+    };
     for (std::size_t i = 0; i < titles.size(); ++i) {
         m_groups[i] = new QTreeWidgetItem(this, { titles[i] });
         m_groups[i]->setExpanded(true);
@@ -68,22 +70,38 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
     connect(&workspace, &bridge::Workspace::runSelected, this, &WorkspaceTree::markCurrent);
     connect(&workspace, &bridge::Workspace::datasetSelected, this, &WorkspaceTree::markCurrent);
     connect(&workspace, &bridge::Workspace::spectraSelected, this, &WorkspaceTree::markCurrent);
-    connect(this, &QTreeWidget::itemClicked, this, [this](QTreeWidgetItem* item) {
-        const QString path = item->data(0, Qt::UserRole).toString();
-        if (path.isEmpty()) {
-            return;
-        }
-        const auto kind = static_cast<ItemKind>(item->data(0, Qt::UserRole + 1).toInt());
-        if (kind == ItemKind::Run) {
-            m_workspace.selectRun(path);
-        } else if (kind == ItemKind::Dataset) {
-            m_workspace.selectDataset(path);
-        } else {
-            m_workspace.selectSpectra(path, m_workspace.selection().spectraBeside);
-        }
-        Q_EMIT picked(kind);
-    });
+    connect(this, &QTreeWidget::itemClicked, this, &WorkspaceTree::pick);
     connect(this, &QWidget::customContextMenuRequested, this, &WorkspaceTree::showMenu);
+}
+
+void WorkspaceTree::pick(const QTreeWidgetItem* item)
+{
+    const QString path = item != nullptr ? item->data(0, Qt::UserRole).toString() : QString();
+    if (path.isEmpty()) {
+        return;
+    }
+    const auto kind = static_cast<ItemKind>(item->data(0, Qt::UserRole + 1).toInt());
+    if (kind == ItemKind::Run) {
+        m_workspace.selectRun(path);
+    } else if (kind == ItemKind::Dataset) {
+        m_workspace.selectDataset(path);
+    } else {
+        m_workspace.selectSpectra(path, m_workspace.selection().spectraBeside);
+    }
+    Q_EMIT picked(kind);
+}
+
+void WorkspaceTree::keyPressEvent(QKeyEvent* event)
+{
+    const QTreeWidgetItem* item = currentItem();
+    const QString path = item != nullptr ? item->data(0, Qt::UserRole).toString() : QString();
+    if (!path.isEmpty() && event->key() == Qt::Key_Delete) {
+        Q_EMIT closeAsked(path);
+    } else if (!path.isEmpty() && (event->key() == Qt::Key_Return || event->key() == Qt::Key_Enter)) {
+        pick(item);
+    } else {
+        QTreeWidget::keyPressEvent(event);
+    }
 }
 
 void WorkspaceTree::add(const bridge::WorkspaceItem& item)
@@ -137,7 +155,7 @@ void WorkspaceTree::showMenu(const QPoint& at)
             bridge::shellLine({ QStringLiteral("rankwise"), QStringLiteral("inspect"), path }));
     });
     menu->addSeparator();
-    menu->addAction(tr("Close"), this, [this, path] { m_workspace.closeItem(path); });
+    menu->addAction(tr("Close"), this, [this, path] { Q_EMIT closeAsked(path); });
     menu->popup(viewport()->mapToGlobal(at));
 }
 

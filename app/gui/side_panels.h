@@ -8,7 +8,7 @@
 
 namespace rankwise::gui {
 
-/// Open items by kind. A click selects; the context menu closes or reveals.
+/// Open items by kind. A click or Return selects, Delete closes; the context menu copies.
 class WorkspaceTree : public QTreeWidget {
     Q_OBJECT
 
@@ -17,11 +17,16 @@ public:
 
 Q_SIGNALS:
     void picked(rankwise::bridge::ItemKind kind);
+    void closeAsked(const QString& path);
+
+protected:
+    void keyPressEvent(QKeyEvent* event) override;
 
 private:
     void add(const bridge::WorkspaceItem& item);
     void remove(const QString& path);
     void markCurrent();
+    void pick(const QTreeWidgetItem* item);
     void showMenu(const QPoint& at);
 
     bridge::Workspace& m_workspace;

@@ -19,6 +19,14 @@ void CommandRegistry::add(Command command)
     Q_EMIT added(id);
 }
 
+void CommandRegistry::setText(const QString& id, const QString& text)
+{
+    if (const auto found = m_index.constFind(id); found != m_index.constEnd() && m_commands[*found].text != text) {
+        m_commands[*found].text = text;
+        Q_EMIT added(id);
+    }
+}
+
 const Command* CommandRegistry::find(const QString& id) const
 {
     const auto found = m_index.constFind(id);
@@ -83,7 +91,9 @@ bool CommandRegistry::trigger(const QString& id)
     }
     const auto run = find(id)->run; // A copy: the action may change the list.
     log::debug("gui", "action {}", id.toStdString());
+    ++m_running;
     run();
+    --m_running;
     Q_EMIT triggered(id);
     Q_EMIT stateChanged();
     return true;

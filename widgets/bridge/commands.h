@@ -36,6 +36,8 @@ public:
 
     /// Adds an action. Ids are unique: a second one of the same id replaces the first.
     void add(Command command);
+    /// Other words for an action, e.g. with what "Undo" would undo.
+    void setText(const QString& id, const QString& text);
     [[nodiscard]] const QVector<Command>& commands() const { return m_commands; }
     [[nodiscard]] const Command* find(const QString& id) const;
 
@@ -49,6 +51,8 @@ public:
 
     [[nodiscard]] bool isEnabled(const QString& id) const;
     [[nodiscard]] bool isChecked(const QString& id) const;
+    /// Whether an action runs now: its view comes to the front then, and not when only its command line is asked for.
+    [[nodiscard]] bool running() const { return m_running > 0; }
     /// Runs it; false when unknown or not enabled.
     bool trigger(const QString& id);
     /// The shell line that does the same without hands.
@@ -58,7 +62,7 @@ public:
     void refresh() { Q_EMIT stateChanged(); }
 
 Q_SIGNALS:
-    void added(const QString& id);
+    void added(const QString& id); ///< Also when it was replaced or got other words.
     void keysChanged();
     void stateChanged();
     void triggered(const QString& id);
@@ -67,6 +71,7 @@ private:
     QVector<Command> m_commands;
     QHash<QString, qsizetype> m_index;
     QHash<QString, QString> m_keys;
+    int m_running = 0;
 };
 
 } // namespace rankwise::bridge

@@ -77,6 +77,7 @@ void Job::finish(State state, const QString& failure)
 JobRunner::JobRunner(QObject* parent) : QObject(parent)
 {
     m_pool.setMaxThreadCount(std::max(2, QThread::idealThreadCount()));
+    m_ordered.setMaxThreadCount(1);
 }
 
 JobRunner::~JobRunner()
@@ -85,6 +86,7 @@ JobRunner::~JobRunner()
         job->m_stop.request_stop();
     }
     m_pool.waitForDone();
+    m_ordered.waitForDone();
 }
 
 Job* JobRunner::announce(const QString& title)
@@ -109,7 +111,7 @@ void JobRunner::end(Job& job, Job::State state, const QString& failure)
     job.deleteLater();
 }
 
-Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const JobContext&)> body,
+Job* JobRunner::launch(QThreadPool& pool, QString title, std::function<std::optional<Error>(const JobContext&)> body,
                        std::function<void()> deliver)
 {
     auto* job = new Job(std::move(title), this);
@@ -117,7 +119,7 @@ Job* JobRunner::launch(QString title, std::function<std::optional<Error>(const J
     const std::stop_token stop = job->stopToken();
     ++m_running;
     // The pool drains before this object dies, so that posting to it from the pool is safe; the job may be gone.
-    m_pool.start([this, weak, stop, body = std::move(body), deliver = std::move(deliver)]() mutable {
+    pool.start([this, weak, stop, body = std::move(body), deliver = std::move(deliver)]() mutable {
         auto last = std::chrono::steady_clock::time_point {};
         JobContext context { .stop = stop, .progress = [&](double fraction, std::string_view step) {
                                 const auto now = std::chrono::steady_clock::now();

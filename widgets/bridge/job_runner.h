@@ -79,7 +79,8 @@ class JobRunner : public QObject {
 
 public:
     explicit JobRunner(QObject* parent = nullptr);
-    ~JobRunner() override; ///< Stops every job but those announced, and waits for the pool to drain.
+    /// Stops every job but those announced, and waits; what was started in order is done to the last piece.
+    ~JobRunner() override;
 
     /// Starts `work`; calls `done` with its result in the GUI thread, unless `receiver` was deleted meanwhile.
     /// An exception that escapes `work` arrives as Errc::Internal. The job deletes itself after finished(). Without a
@@ -88,19 +89,17 @@ public:
     Job* start(QString title, std::function<Result<T>(const JobContext&)> work, QObject* receiver,
                std::function<void(Result<T>)> done)
     {
-        auto result = std::make_shared<std::optional<Result<T>>>();
-        QPointer<QObject> target(receiver);
-        return launch(
-            std::move(title),
-            [result, work = std::move(work)](const JobContext& context) -> std::optional<Error> {
-                result->emplace(guarded<T>(work, context));
-                return **result ? std::nullopt : std::optional<Error>((*result)->error());
-            },
-            [result, target, done = std::move(done)] {
-                if (target) {
-                    done(std::move(**result));
-                }
-            });
+        return begin(m_pool, std::move(title), std::move(work), receiver, std::move(done));
+    }
+
+    /// As start(), but one piece of work after the other, in the order of the calls and without a row in the jobs
+    /// dock: for small files of the window, where an older state must never come after a newer one. Such work does
+    /// not look at its stop token, so that what was begun is also finished when the window closes.
+    template <class T>
+    Job* startInOrder(std::function<Result<T>(const JobContext&)> work, QObject* receiver,
+                      std::function<void(Result<T>)> done)
+    {
+        return begin(m_ordered, QString(), std::move(work), receiver, std::move(done));
     }
 
     /// A job that another process does, which outlives this one. It is shown like the others; whoever follows the
@@ -117,6 +116,24 @@ Q_SIGNALS:
 
 private:
     template <class T>
+    Job* begin(QThreadPool& pool, QString title, std::function<Result<T>(const JobContext&)> work, QObject* receiver,
+               std::function<void(Result<T>)> done)
+    {
+        auto result = std::make_shared<std::optional<Result<T>>>();
+        QPointer<QObject> target(receiver);
+        return launch(
+            pool, std::move(title),
+            [result, work = std::move(work)](const JobContext& context) -> std::optional<Error> {
+                result->emplace(guarded<T>(work, context));
+                return **result ? std::nullopt : std::optional<Error>((*result)->error());
+            },
+            [result, target, done = std::move(done)] {
+                if (target) {
+                    done(std::move(**result));
+                }
+            });
+    }
+    template <class T>
     static Result<T> guarded(const std::function<Result<T>(const JobContext&)>& work, const JobContext& context)
     {
         try {
@@ -125,10 +142,11 @@ private:
             return fail(Errc::Internal, error.what());
         }
     }
-    Job* launch(QString title, std::function<std::optional<Error>(const JobContext&)> body,
+    Job* launch(QThreadPool& pool, QString title, std::function<std::optional<Error>(const JobContext&)> body,
                 std::function<void()> deliver);
 
     QThreadPool m_pool;
+    QThreadPool m_ordered; ///< Of one thread.
     qsizetype m_running = 0;
 };
 

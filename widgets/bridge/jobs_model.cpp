@@ -5,6 +5,8 @@
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 
+#include <QDateTime>
+
 #include <algorithm>
 
 namespace rankwise::bridge {
@@ -13,6 +15,11 @@ namespace {
 constexpr int kMaxFinished = 50;
 /// Jobs shorter than this leave no row behind.
 constexpr double kShortJobSeconds = 0.3;
+
+double nowSeconds()
+{
+    return static_cast<double>(QDateTime::currentMSecsSinceEpoch()) / 1000;
+}
 } // namespace
 
 JobsModel::JobsModel(Workspace& workspace, QObject* parent) : QAbstractTableModel(parent), m_workspace(workspace)
@@ -63,8 +70,19 @@ QVariant JobsModel::data(const QModelIndex& index, int role) const
         return row.paused;
     case RunPathRole:
         return row.run ? row.run->path() : QString();
+    case FailedRole:
+        return row.failed;
+    case BeganRole:
+        return row.began;
+    case EndedRole:
+        return row.finished;
     case Qt::ToolTipRole:
         return row.state;
+    case Qt::AccessibleTextRole:
+        // The first cell speaks for the row.
+        return index.column() == Title
+            ? tr("%1, %2 %, %3").arg(row.title).arg(100 * row.fraction, 0, 'f', 0).arg(row.state)
+            : this->data(index, Qt::DisplayRole);
     case Qt::DisplayRole:
         break;
     default:
@@ -113,7 +131,7 @@ QVariant JobsModel::headerData(int section, Qt::Orientation orientation, int rol
 void JobsModel::addJob(Job* job)
 {
     beginInsertRows({}, 0, 0);
-    m_rows.prepend(Row { .job = job, .title = job->title(), .state = tr("running") });
+    m_rows.prepend(Row { .job = job, .title = job->title(), .state = tr("running"), .began = nowSeconds() });
     endInsertRows();
     m_tick.start();
     connect(job, &Job::progressed, this, [this, job] { refreshJob(job); });
@@ -143,6 +161,11 @@ void JobsModel::addRun(RunTail* run)
 void JobsModel::update(int row)
 {
     Q_EMIT dataChanged(index(row, 0), index(row, ColumnCount - 1));
+    countActive();
+}
+
+void JobsModel::countActive()
+{
     const int active = activeCount();
     if (active != m_active) {
         m_active = active;
@@ -167,7 +190,7 @@ void JobsModel::refreshJob(Job* job)
     found->active = job->state() == Job::State::Running;
     switch (job->state()) {
     case Job::State::Running:
-        found->state = tr("running");
+        found->state = found->stopping ? tr("stopping…") : tr("running");
         break;
     case Job::State::Done:
         found->state = tr("done");
@@ -177,20 +200,49 @@ void JobsModel::refreshJob(Job* job)
         break;
     case Job::State::Failed:
         found->state = tr("failed: %1").arg(job->failure());
+        found->failed = true;
         break;
     }
-    if (!found->active) {
+    const bool ends = !found->active && found->job;
+    if (ends) {
         found->job = nullptr;
-        if (job->state() == Job::State::Done && found->elapsed < kShortJobSeconds) {
+        finishRow(at);
+        if (job->state() == Job::State::Done && m_rows[at].elapsed < kShortJobSeconds) {
             beginRemoveRows({}, at, at);
             m_rows.removeAt(at);
             endRemoveRows();
+            countActive();
             return;
         }
     }
     update(at);
-    if (m_rows.size() > kMaxFinished + activeCount()) {
-        clearFinished();
+    dropOldest();
+}
+
+void JobsModel::finishRow(int row)
+{
+    Row& done = m_rows[row];
+    done.finished = nowSeconds();
+    done.stopping = false;
+    Q_EMIT ended({ done.title, done.state, done.finished - done.began, done.failed });
+}
+
+/// The list stays short; what failed goes last.
+void JobsModel::dropOldest()
+{
+    int finished = 0;
+    for (const Row& row : m_rows) {
+        finished += !row.active && !row.run ? 1 : 0;
+    }
+    for (const bool failed : { false, true }) {
+        for (int i = static_cast<int>(m_rows.size()) - 1; i >= 0 && finished > kMaxFinished; --i) {
+            if (!m_rows[i].active && !m_rows[i].run && m_rows[i].failed == failed) {
+                beginRemoveRows({}, i, i);
+                m_rows.removeAt(i);
+                endRemoveRows();
+                --finished;
+            }
+        }
     }
 }
 
@@ -202,6 +254,7 @@ void JobsModel::refreshRun(RunTail* run)
     }
     const data::RunStatus& status = *run->record().status;
     found->active = status.active();
+    found->failed = status.state == data::RunState::Failed;
     found->paused = status.state == data::RunState::Paused;
     found->state =
         run->stateText() + (status.reason.empty() ? QString() : QStringLiteral(": ") + toQString(status.reason));
@@ -215,7 +268,15 @@ void JobsModel::refreshRun(RunTail* run)
     if (found->active && window > 1 && steps.time[n - 1] > steps.time[n - window]) {
         found->rate = (steps.step[n - 1] - steps.step[n - window]) / (steps.time[n - 1] - steps.time[n - window]);
     }
-    update(static_cast<int>(found - m_rows.begin()));
+    const int at = static_cast<int>(found - m_rows.begin());
+    if (found->active && !found->wasActive) {
+        found->began = nowSeconds();
+        found->finished = 0;
+    } else if (!found->active && found->wasActive) {
+        finishRow(at);
+    }
+    m_rows[at].wasActive = status.active();
+    update(at);
 }
 
 void JobsModel::cancel(int row)
@@ -224,7 +285,9 @@ void JobsModel::cancel(int row)
         return;
     }
     if (m_rows[row].job) {
+        m_rows[row].stopping = true;
         m_rows[row].job->cancel();
+        refreshJob(m_rows[row].job);
     } else if (m_rows[row].run) {
         postControl(m_workspace.jobs(), m_rows[row].run->path(), data::ControlAction::Stop, {}, 0, this,
                     [this](auto answer) { report(std::move(answer)); });

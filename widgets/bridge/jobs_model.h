@@ -13,13 +13,31 @@ namespace rankwise::bridge {
 
 class RunTail;
 
+/// How a job ended.
+struct JobEnd {
+    QString title;
+    QString state; ///< "done", "failed: …", as in the table.
+    double seconds = 0;
+    bool failed = false;
+};
+
 /// Columns: what, progress, rate, remaining, state. Thread: GUI.
 class JobsModel : public QAbstractTableModel {
     Q_OBJECT
 
 public:
     enum Column { Title, Progress, Rate, Remaining, State, ColumnCount };
-    enum Role { FractionRole = Qt::UserRole, CanPauseRole, CanCancelRole, PausedRole, RunPathRole };
+    enum Role {
+        FractionRole = Qt::UserRole,
+        CanPauseRole,
+        CanCancelRole,
+        PausedRole,
+        RunPathRole,
+        FailedRole,
+        BeganRole,
+        EndedRole
+    };
+    // BeganRole, EndedRole: Unix seconds; 0 while it runs.
 
     explicit JobsModel(Workspace& workspace, QObject* parent = nullptr);
 
@@ -32,13 +50,14 @@ public:
     void cancel(int row);
     /// Asks the run's worker to pause, or to go on.
     void togglePause(int row);
-    /// Removes finished rows.
+    /// Removes finished rows, failed ones too.
     void clearFinished();
     [[nodiscard]] int activeCount() const;
 
 Q_SIGNALS:
     void activeCountChanged(int count);
     void controlFailed(const QString& message);
+    void ended(const rankwise::bridge::JobEnd& end);
 
 private:
     struct Row {
@@ -51,14 +70,22 @@ private:
         double eta = -1;
         double rate = 0; ///< Steps a second, runs only.
         QString state;
+        double began = 0; ///< Unix seconds.
+        double finished = 0;
         bool active = true;
         bool paused = false;
+        bool failed = false;
+        bool stopping = false;
+        bool wasActive = false; ///< Of a run: seen to train.
     };
     void addJob(Job* job);
     void addRun(RunTail* run);
     void refreshJob(Job* job);
     void refreshRun(RunTail* run);
     void update(int row);
+    void countActive();
+    void finishRow(int row);
+    void dropOldest();
     void report(Result<std::optional<data::ControlAnswer>> answer);
 
     Workspace& m_workspace;

@@ -81,6 +81,9 @@ QVariant LogModel::data(const QModelIndex& index, int role) const
     if (role == LevelRole) {
         return static_cast<int>(line.level);
     }
+    if (role == UnixSecondsRole) {
+        return line.unixSeconds;
+    }
     if (role != Qt::DisplayRole) {
         return {};
     }

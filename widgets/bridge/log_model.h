@@ -20,7 +20,7 @@ class LogModel : public QAbstractTableModel {
 
 public:
     enum Column { Time, Level, Module, Message, ColumnCount };
-    enum Role { LevelRole = Qt::UserRole }; ///< log::Level as int.
+    enum Role { LevelRole = Qt::UserRole, UnixSecondsRole }; ///< log::Level as int; a double.
 
     explicit LogModel(QObject* parent = nullptr);
     ~LogModel() override;

@@ -4,22 +4,36 @@
 #pragma once
 
 #include <QHash>
+#include <QMap>
 #include <QObject>
-#include <QSettings>
+#include <QPointer>
 #include <QString>
 #include <QStringList>
-
-#include <memory>
+#include <QTimer>
+#include <QVariant>
 
 namespace rankwise::bridge {
 
-/// Thread: GUI.
+class JobRunner;
+
+/// Values are kept in memory, read once and written a moment after a change. Thread: GUI.
 class Settings : public QObject {
     Q_OBJECT
 
 public:
     /// `file` empty: the usual place of this user.
     explicit Settings(const QString& file = {}, QObject* parent = nullptr);
+    ~Settings() override; ///< Writes what is not written yet.
+
+    /// Writes with this runner from now on, away from the GUI thread: a sync of the disk may take long.
+    void writeWith(JobRunner& runner);
+
+    /// The value of an entry of settingList(), as delivered where the user gave none.
+    [[nodiscard]] QVariant value(const QString& key) const;
+    void setValue(const QString& key, const QVariant& value);
+    /// Puts the value as delivered back.
+    void reset(const QString& key);
+    [[nodiscard]] bool isStandard(const QString& key) const;
 
     [[nodiscard]] QString theme() const; ///< "system", "dark", "light" or "contrast".
     void setTheme(const QString& name);
@@ -40,13 +54,21 @@ public:
 
     /// Folder of sessions and crash journals; made when asked for.
     [[nodiscard]] QString dataFolder() const;
+    [[nodiscard]] QString sessionsFolder() const { return m_dataFolder + QStringLiteral("/sessions"); }
 
 Q_SIGNALS:
-    void changed();
+    void changed(const QString& key);
 
 private:
-    std::unique_ptr<QSettings> m_store;
+    void put(const QString& key, const QVariant& value); ///< An invalid value takes the key away.
+    void write();
+
+    QString m_file;
     QString m_dataFolder;
+    QHash<QString, QVariant> m_values;
+    QMap<QString, QVariant> m_unwritten;
+    QPointer<JobRunner> m_runner;
+    QTimer m_later;
 };
 
 } // namespace rankwise::bridge

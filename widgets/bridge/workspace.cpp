@@ -157,6 +157,16 @@ void Workspace::closeItem(const QString& path)
     Q_EMIT changed();
 }
 
+void Workspace::closeAll()
+{
+    const QVector<WorkspaceItem> items = m_items;
+    for (const WorkspaceItem& item : items) {
+        closeItem(item.path);
+    }
+    selectLayers({});
+    selectSpectra({}, {});
+}
+
 RunTail* Workspace::run(const QString& path) const
 {
     const auto found = m_runs.find(path);
@@ -273,27 +283,37 @@ void Workspace::restore(const QJsonObject& saved)
                       item.value(QStringLiteral("detail")).toString() });
         }
     }
-    const QString run = saved.value(QStringLiteral("run")).toString();
-    if (m_runs.contains(run)) {
-        selectRun(run);
+    Selection selection;
+    const auto text = [&](const char* key) { return saved.value(QLatin1String(key)).toString(); };
+    selection.run = text("run");
+    selection.layer = text("layer");
+    const QJsonArray layers = saved.value(QStringLiteral("layers")).toArray();
+    for (const QJsonValue& layer : layers) {
+        selection.layers << layer.toString();
     }
-    QStringList layers;
-    const QJsonArray savedLayers = saved.value(QStringLiteral("layers")).toArray();
-    for (const QJsonValue& layer : savedLayers) {
-        layers << layer.toString();
+    selection.step = saved.value(QStringLiteral("step")).toInteger(-1);
+    selection.spectra = text("spectra");
+    selection.spectraBeside = text("spectra_beside");
+    selection.dataset = text("dataset");
+    selection.episode = saved.value(QStringLiteral("episode")).toInteger(-1);
+    select(selection);
+}
+
+void Workspace::select(const Selection& selection)
+{
+    if (m_runs.contains(selection.run)) {
+        selectRun(selection.run);
     }
-    if (layers.isEmpty()) {
-        selectLayer(saved.value(QStringLiteral("layer")).toString());
+    if (selection.layers.isEmpty()) {
+        selectLayer(selection.layer);
     } else {
-        selectLayers(layers);
+        selectLayers(selection.layers);
     }
-    selectStep(saved.value(QStringLiteral("step")).toInteger(-1));
-    selectSpectra(saved.value(QStringLiteral("spectra")).toString(),
-                  saved.value(QStringLiteral("spectra_beside")).toString());
-    const QString dataset = saved.value(QStringLiteral("dataset")).toString();
-    if (std::any_of(m_items.begin(), m_items.end(), [&](const auto& i) { return i.path == dataset; })) {
-        selectDataset(dataset);
-        selectEpisode(saved.value(QStringLiteral("episode")).toInteger(-1));
+    selectStep(selection.step);
+    selectSpectra(selection.spectra, selection.spectraBeside);
+    if (std::any_of(m_items.begin(), m_items.end(), [&](const auto& i) { return i.path == selection.dataset; })) {
+        selectDataset(selection.dataset);
+        selectEpisode(selection.episode);
     }
 }
 

@@ -92,12 +92,15 @@ public:
     /// Adds an item of known kind, or moves to it when it is open already.
     void addItem(const WorkspaceItem& item);
     void closeItem(const QString& path);
+    void closeAll();
 
     /// The follower of an open run; nullptr when `path` is no open run. Owned here.
     [[nodiscard]] RunTail* run(const QString& path) const;
     [[nodiscard]] RunTail* currentRun() const { return run(m_selection.run); }
     [[nodiscard]] QVector<RunTail*> runs() const;
 
+    /// All of a selection at once; what is not open is left out.
+    void select(const Selection& selection);
     void selectRun(const QString& path);
     void selectLayer(const QString& layer);
     /// Several at once, e.g. a brushed region. layerSelected() follows too when the first one changes.

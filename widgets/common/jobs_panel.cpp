@@ -4,6 +4,7 @@
 #include <QApplication>
 #include <QHBoxLayout>
 #include <QHeaderView>
+#include <QKeyEvent>
 #include <QLabel>
 #include <QPushButton>
 #include <QStackedLayout>
@@ -40,7 +41,7 @@ public:
 
 JobsPanel::JobsPanel(bridge::JobsModel& model, QWidget* parent)
     : QWidget(parent), m_model(model), m_table(new QTableView), m_pause(new QPushButton(tr("Pause"))),
-      m_cancel(new QPushButton(tr("Stop")))
+      m_cancel(new QPushButton(tr("Stop"))), m_log(new QPushButton(tr("Log lines")))
 {
     m_table->setModel(&model);
     m_table->setItemDelegateForColumn(bridge::JobsModel::Progress, new ProgressDelegate(m_table));
@@ -48,6 +49,8 @@ JobsPanel::JobsPanel(bridge::JobsModel& model, QWidget* parent)
     m_table->setSelectionMode(QAbstractItemView::SingleSelection);
     m_table->setShowGrid(false);
     m_table->setWordWrap(false);
+    m_table->setTabKeyNavigation(false); // Tab goes on to the buttons; arrows go through the rows.
+    m_table->installEventFilter(this);
     m_table->setAccessibleName(tr("Jobs"));
     m_table->verticalHeader()->hide();
     m_table->verticalHeader()->setDefaultSectionSize(m_table->fontMetrics().height() + 8);
@@ -56,10 +59,12 @@ JobsPanel::JobsPanel(bridge::JobsModel& model, QWidget* parent)
     m_table->setColumnWidth(bridge::JobsModel::Progress, 240);
     m_table->setColumnWidth(bridge::JobsModel::Rate, 120);
     m_table->setColumnWidth(bridge::JobsModel::Remaining, 140);
+    m_log->setToolTip(tr("What was logged while the selected job ran"));
     auto* clear = new QPushButton(tr("Clear finished"));
     auto* buttons = new QVBoxLayout;
     buttons->addWidget(m_pause);
     buttons->addWidget(m_cancel);
+    buttons->addWidget(m_log);
     buttons->addWidget(clear);
     buttons->addStretch();
     auto* empty = new QLabel(tr("Nothing runs. Training runs and longer work appear here with their progress."));
@@ -84,18 +89,62 @@ JobsPanel::JobsPanel(bridge::JobsModel& model, QWidget* parent)
     connect(&model, &QAbstractItemModel::rowsRemoved, this, refresh);
     connect(&model, &QAbstractItemModel::dataChanged, this, [this] { refreshButtons(); });
     connect(m_table->selectionModel(), &QItemSelectionModel::currentChanged, this, [this] { refreshButtons(); });
-    connect(m_pause, &QPushButton::clicked, this, [this] { m_model.togglePause(m_table->currentIndex().row()); });
-    connect(m_cancel, &QPushButton::clicked, this, [this] { m_model.cancel(m_table->currentIndex().row()); });
+    connect(m_pause, &QPushButton::clicked, this, &JobsPanel::pauseCurrent);
+    connect(m_cancel, &QPushButton::clicked, this, &JobsPanel::stopCurrent);
+    connect(m_log, &QPushButton::clicked, this, &JobsPanel::showLogOfCurrent);
     connect(clear, &QPushButton::clicked, &model, &bridge::JobsModel::clearFinished);
     refresh();
+}
+
+void JobsPanel::stopCurrent()
+{
+    m_model.cancel(m_table->currentIndex().row());
+}
+
+void JobsPanel::pauseCurrent()
+{
+    m_model.togglePause(m_table->currentIndex().row());
+}
+
+void JobsPanel::showLogOfCurrent()
+{
+    const QModelIndex index = m_table->currentIndex();
+    if (index.isValid()) {
+        Q_EMIT logAsked(index.siblingAtColumn(bridge::JobsModel::Title).data().toString(),
+                        index.data(bridge::JobsModel::BeganRole).toDouble(),
+                        index.data(bridge::JobsModel::EndedRole).toDouble());
+    }
+}
+
+bool JobsPanel::eventFilter(QObject* object, QEvent* event)
+{
+    if (object == m_table && event->type() == QEvent::KeyPress) {
+        switch (static_cast<QKeyEvent*>(event)->key()) {
+        case Qt::Key_Delete:
+            stopCurrent();
+            return true;
+        case Qt::Key_Return:
+        case Qt::Key_Enter:
+            showLogOfCurrent();
+            return true;
+        default:
+            break;
+        }
+    }
+    return QWidget::eventFilter(object, event);
 }
 
 void JobsPanel::refreshButtons()
 {
     const QModelIndex index = m_table->currentIndex();
+    const QString title = index.siblingAtColumn(bridge::JobsModel::Title).data().toString();
     m_pause->setEnabled(index.data(bridge::JobsModel::CanPauseRole).toBool());
     m_pause->setText(index.data(bridge::JobsModel::PausedRole).toBool() ? tr("Resume") : tr("Pause"));
+    m_pause->setAccessibleName(tr("%1: %2").arg(m_pause->text(), title));
     m_cancel->setEnabled(index.data(bridge::JobsModel::CanCancelRole).toBool());
+    m_cancel->setAccessibleName(tr("Stop: %1").arg(title));
+    m_log->setEnabled(index.isValid() && index.data(bridge::JobsModel::BeganRole).toDouble() > 0);
+    m_log->setAccessibleName(tr("Log lines: %1").arg(title));
 }
 
 } // namespace rankwise::common

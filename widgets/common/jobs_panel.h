@@ -17,6 +17,19 @@ class JobsPanel : public QWidget {
 public:
     explicit JobsPanel(bridge::JobsModel& model, QWidget* parent = nullptr);
 
+    [[nodiscard]] QTableView& table() { return *m_table; }
+    /// Stops the job of the current row, and so on; nothing where that is not possible.
+    void stopCurrent();
+    void pauseCurrent();
+    void showLogOfCurrent();
+
+Q_SIGNALS:
+    /// Asks for the log lines between two times, in Unix seconds; `to` 0: until now.
+    void logAsked(const QString& title, double from, double to);
+
+protected:
+    bool eventFilter(QObject* object, QEvent* event) override;
+
 private:
     void refreshButtons();
 
@@ -24,6 +37,7 @@ private:
     QTableView* m_table;
     QPushButton* m_pause;
     QPushButton* m_cancel;
+    QPushButton* m_log;
 };
 
 } // namespace rankwise::common

@@ -3,6 +3,7 @@
 
 #include <QApplication>
 #include <QClipboard>
+#include <QElapsedTimer>
 #include <QKeyEvent>
 #include <QLabel>
 #include <QLineEdit>
@@ -10,19 +11,22 @@
 #include <QVBoxLayout>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 
 namespace rankwise::common {
 
 namespace {
-constexpr int kMaxShown = 60;
-}
 
-namespace {
+constexpr std::size_t kMaxShown = 60;
+constexpr qint64 kSliceNs = 4'000'000;
+constexpr int kClockEvery = 16; ///< Entries between two looks at the clock.
+constexpr int kDisabledPenalty = 400;
 
-std::optional<int> wordScore(const QString& query, const QString& text)
+/// Both folded.
+std::optional<int> wordScore(QStringView query, QStringView text)
 {
-    const qsizetype whole = text.indexOf(query, 0, Qt::CaseInsensitive);
+    const qsizetype whole = text.indexOf(query);
     if (whole >= 0) {
         const bool wordStart = whole == 0 || !text[whole - 1].isLetterOrNumber();
         return 1000 - static_cast<int>(std::min<qsizetype>(whole, 100)) + (wordStart ? 500 : 0);
@@ -30,7 +34,7 @@ std::optional<int> wordScore(const QString& query, const QString& text)
     int score = 0;
     qsizetype at = 0;
     for (const QChar letter : query) {
-        const qsizetype found = text.indexOf(letter, at, Qt::CaseInsensitive);
+        const qsizetype found = text.indexOf(letter, at);
         if (found < 0) {
             return std::nullopt;
         }
@@ -41,12 +45,9 @@ std::optional<int> wordScore(const QString& query, const QString& text)
     return score;
 }
 
-} // namespace
-
-std::optional<int> fuzzyScore(const QString& query, const QString& text)
+std::optional<int> wordsScore(const QStringList& words, QStringView text)
 {
     int sum = 0;
-    const QStringList words = query.split(QLatin1Char(' '), Qt::SkipEmptyParts);
     for (const QString& word : words) {
         const auto score = wordScore(word, text);
         if (!score) {
@@ -57,7 +58,29 @@ std::optional<int> fuzzyScore(const QString& query, const QString& text)
     return sum;
 }
 
-Palette::Palette(QWidget* window) : QFrame(window), m_input(new QLineEdit), m_list(new QListWidget)
+QStringList wordsOf(const QString& query)
+{
+    return query.toCaseFolded().split(QLatin1Char(' '), Qt::SkipEmptyParts);
+}
+
+} // namespace
+
+std::optional<int> fuzzyScore(const QString& query, const QString& text)
+{
+    return wordsScore(wordsOf(query), text.toCaseFolded());
+}
+
+PaletteSource paletteSource(QVector<PaletteEntry> entries)
+{
+    const qsizetype count = entries.size();
+    return { count, [list = std::make_shared<const QVector<PaletteEntry>>(std::move(entries))](qsizetype i) {
+                return (*list)[i];
+            } };
+}
+
+Palette::Palette(QWidget* window)
+    : QFrame(window), m_input(new QLineEdit), m_list(new QListWidget),
+      m_hint(new QLabel(tr("Enter runs · Ctrl+C copies as command · Esc closes")))
 {
     setFrameShape(QFrame::StyledPanel);
     setAutoFillBackground(true);
@@ -68,88 +91,217 @@ Palette::Palette(QWidget* window) : QFrame(window), m_input(new QLineEdit), m_li
     m_list->setAccessibleName(tr("Matches"));
     m_list->setFocusPolicy(Qt::NoFocus);
     m_list->setUniformItemSizes(true);
-    auto* hint = new QLabel(tr("Enter runs · Ctrl+C copies as command · Esc closes"));
-    hint->setProperty("role", QStringLiteral("dim"));
+    m_hint->setProperty("role", QStringLiteral("dim"));
     auto* layout = new QVBoxLayout(this);
     layout->addWidget(m_input);
     layout->addWidget(m_list);
-    layout->addWidget(hint);
+    layout->addWidget(m_hint);
+    m_slices.setInterval(0);
+    connect(&m_slices, &QTimer::timeout, this, &Palette::work);
     m_input->installEventFilter(this);
-    connect(m_input, &QLineEdit::textChanged, this, &Palette::refill);
+    connect(m_input, &QLineEdit::textChanged, this, &Palette::restart);
     connect(m_list, &QListWidget::itemClicked, this, &Palette::runCurrent);
     hide();
 }
 
-void Palette::openPalette()
+void Palette::openPalette(const QString& query)
 {
-    m_entries = m_source ? m_source() : QVector<PaletteEntry>();
+    m_sources = m_ask ? m_ask() : std::vector<PaletteSource>();
+    m_index.clear();
+    m_source = 0;
+    m_next = 0;
+    m_shown.clear();
+    m_list->clear();
     const QSize area = parentWidget()->size();
     const QSize size(std::min(720, area.width() - 40), std::min(460, area.height() - 80));
     setGeometry((area.width() - size.width()) / 2, 48, size.width(), size.height());
-    m_input->clear();
-    refill();
+    m_opening = true;
+    m_input->setText(query);
+    m_opening = false;
+    restart();
     show();
     raise();
     m_input->setFocus();
 }
 
-void Palette::refill()
+bool Palette::settled() const
 {
-    const QString query = m_input->text().trimmed();
-    std::vector<std::pair<int, qsizetype>> found;
-    for (qsizetype i = 0; i < m_entries.size(); ++i) {
-        const PaletteEntry& entry = m_entries[i];
-        if (const auto score = fuzzyScore(query, entry.category + QLatin1Char(' ') + entry.text)) {
-            // A match in the text itself beats one in the category.
-            const int own = fuzzyScore(query, entry.text).value_or(0);
-            found.emplace_back(*score + 2 * own - (entry.enabled ? 0 : 400), i);
+    return m_source == m_sources.size() && m_scored == m_index.size();
+}
+
+/// Scores anew what is indexed; the index itself goes on growing.
+void Palette::restart()
+{
+    if (m_opening) {
+        return;
+    }
+    m_query = wordsOf(m_input->text());
+    m_matches.clear();
+    m_scored = 0;
+    work();
+}
+
+void Palette::work()
+{
+    const bool indexed = indexSome();
+    const bool scored = scoreSome();
+    if (indexed && scored) {
+        m_slices.stop();
+    } else if (!m_slices.isActive()) {
+        m_slices.start();
+    }
+    showMatches();
+}
+
+bool Palette::indexSome()
+{
+    QElapsedTimer watch;
+    watch.start();
+    for (int n = 1; m_source < m_sources.size(); ++n) {
+        const PaletteSource& source = m_sources[m_source];
+        if (m_next >= source.count) {
+            ++m_source;
+            m_next = 0;
+            continue;
+        }
+        const PaletteEntry entry = source.entry(m_next);
+        const QString category = entry.category.toCaseFolded() + QLatin1Char(' ');
+        m_index.push_back({ category + entry.text.toCaseFolded(), category.size(), m_source, m_next, entry.enabled });
+        ++m_next;
+        if (n % kClockEvery == 0 && watch.nsecsElapsed() > kSliceNs) {
+            return false;
         }
     }
-    std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    return true;
+}
+
+bool Palette::scoreSome()
+{
+    QElapsedTimer watch;
+    watch.start();
+    for (int n = 1; m_scored < m_index.size(); ++n) {
+        const Indexed& indexed = m_index[m_scored];
+        if (const auto score = wordsScore(m_query, indexed.words)) {
+            // A match in the text itself beats one in the category.
+            const int own = wordsScore(m_query, QStringView(indexed.words).mid(indexed.text)).value_or(0);
+            m_matches.push_back({ *score + 2 * own - (indexed.enabled ? 0 : kDisabledPenalty), m_scored });
+        }
+        ++m_scored;
+        if (n % kClockEvery == 0 && watch.nsecsElapsed() > kSliceNs) {
+            break;
+        }
+    }
+    // Only the best are ever shown.
+    const auto better = [](const Match& a, const Match& b) {
+        return a.score != b.score ? a.score > b.score : a.at < b.at;
+    };
+    const std::size_t kept = std::min(kMaxShown, m_matches.size());
+    std::partial_sort(m_matches.begin(), m_matches.begin() + static_cast<std::ptrdiff_t>(kept), m_matches.end(),
+                      better);
+    m_matches.resize(kept);
+    return m_scored == m_index.size();
+}
+
+void Palette::showMatches()
+{
+    std::vector<std::size_t> wanted;
+    for (const Match& match : m_matches) {
+        wanted.push_back(match.at);
+    }
+    if (wanted == m_shown && m_list->count() == static_cast<int>(wanted.size())) {
+        return;
+    }
+    // Who has gone down the list keeps what they are at while better matches come.
+    const int row = m_list->currentRow();
+    const bool picked = row > 0 && m_pickedQuery == m_query;
+    const std::size_t at = picked ? m_shown[static_cast<std::size_t>(row)] : 0;
+    m_shown = std::move(wanted);
+    m_pickedQuery = m_query;
     m_list->clear();
-    for (std::size_t n = 0; n < found.size() && n < kMaxShown; ++n) {
-        const PaletteEntry& entry = m_entries[found[n].second];
+    for (const std::size_t shown : m_shown) {
+        const Indexed& indexed = m_index[shown];
+        const PaletteEntry entry = m_sources[indexed.source].entry(indexed.index);
         QString text = QStringLiteral("%1:  %2").arg(entry.category, entry.text);
         if (!entry.key.isEmpty()) {
             text += QStringLiteral("    [%1]").arg(entry.key);
         }
         auto* item = new QListWidgetItem(text, m_list);
-        item->setData(Qt::UserRole, found[n].second);
         if (!entry.enabled) {
             item->setForeground(palette().color(QPalette::Disabled, QPalette::Text));
         }
     }
-    m_list->setCurrentRow(0);
+    const auto again = picked ? std::find(m_shown.begin(), m_shown.end(), at) : m_shown.end();
+    m_list->setCurrentRow(again == m_shown.end() ? 0 : static_cast<int>(again - m_shown.begin()));
+}
+
+std::optional<PaletteEntry> Palette::current() const
+{
+    const int row = m_list->currentRow();
+    if (row < 0) {
+        return std::nullopt;
+    }
+    const Indexed& indexed = m_index[m_shown[static_cast<std::size_t>(row)]];
+    return m_sources[indexed.source].entry(indexed.index);
+}
+
+void Palette::dismiss()
+{
+    m_slices.stop();
+    hide();
 }
 
 void Palette::runCurrent()
 {
-    QListWidgetItem* item = m_list->currentItem();
-    if (item == nullptr) {
+    const std::optional<PaletteEntry> entry = current();
+    if (!entry) {
         return;
     }
-    const PaletteEntry entry = m_entries[item->data(Qt::UserRole).toLongLong()];
-    if (!entry.enabled) {
-        Q_EMIT message(tr("“%1” is not possible at present.").arg(entry.text));
+    if (!entry->enabled) {
+        Q_EMIT message(tr("“%1” is not possible at present.").arg(entry->text));
         return;
     }
-    hide();
+    dismiss();
     parentWidget()->setFocus();
-    if (entry.run) {
-        entry.run();
+    if (entry->run) {
+        entry->run();
     }
 }
 
 void Palette::copyCurrent()
 {
-    QListWidgetItem* item = m_list->currentItem();
-    if (item == nullptr) {
+    const std::optional<PaletteEntry> entry = current();
+    if (!entry) {
         return;
     }
-    const PaletteEntry& entry = m_entries[item->data(Qt::UserRole).toLongLong()];
-    if (!entry.command.isEmpty()) {
-        QApplication::clipboard()->setText(entry.command);
-        Q_EMIT message(tr("Copied: %1").arg(entry.command));
+    const QString line = entry->command ? entry->command() : QString();
+    if (line.isEmpty()) {
+        Q_EMIT message(tr("There is no command for “%1”.").arg(entry->text));
+        return;
+    }
+    QApplication::clipboard()->setText(line);
+    Q_EMIT message(tr("Copied: %1").arg(line));
+}
+
+/// Keys that move in the list while the input has the focus.
+bool Palette::moveBy(int key)
+{
+    const int row = m_list->currentRow();
+    const int last = m_list->count() - 1;
+    switch (key) {
+    case Qt::Key_Down:
+        m_list->setCurrentRow(std::min(row + 1, last));
+        return true;
+    case Qt::Key_Up:
+        m_list->setCurrentRow(std::max(row - 1, 0));
+        return true;
+    case Qt::Key_PageDown:
+        m_list->setCurrentRow(std::min(row + 10, last));
+        return true;
+    case Qt::Key_PageUp:
+        m_list->setCurrentRow(std::max(row - 10, 0));
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -158,32 +310,19 @@ bool Palette::eventFilter(QObject* object, QEvent* event)
     if (object == m_input && event->type() == QEvent::FocusOut && isVisible()) {
         const QWidget* now = QApplication::focusWidget();
         if (now == nullptr || !isAncestorOf(now)) {
-            hide();
+            dismiss();
         }
     }
     if (object == m_input && event->type() == QEvent::KeyPress) {
         const auto* key = static_cast<QKeyEvent*>(event);
-        const int row = m_list->currentRow();
         switch (key->key()) {
         case Qt::Key_Escape:
-            hide();
+            dismiss();
             parentWidget()->setFocus();
             return true;
         case Qt::Key_Return:
         case Qt::Key_Enter:
             runCurrent();
-            return true;
-        case Qt::Key_Down:
-            m_list->setCurrentRow(std::min(row + 1, m_list->count() - 1));
-            return true;
-        case Qt::Key_Up:
-            m_list->setCurrentRow(std::max(row - 1, 0));
-            return true;
-        case Qt::Key_PageDown:
-            m_list->setCurrentRow(std::min(row + 10, m_list->count() - 1));
-            return true;
-        case Qt::Key_PageUp:
-            m_list->setCurrentRow(std::max(row - 10, 0));
             return true;
         case Qt::Key_C:
             if (key->modifiers() == Qt::ControlModifier && !m_input->hasSelectedText()) {
@@ -192,7 +331,9 @@ bool Palette::eventFilter(QObject* object, QEvent* event)
             }
             break;
         default:
-            break;
+            if (moveBy(key->key())) {
+                return true;
+            }
         }
     }
     return QFrame::eventFilter(object, event);

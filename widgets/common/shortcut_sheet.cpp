@@ -12,6 +12,8 @@
 #include <QTreeWidget>
 #include <QVBoxLayout>
 
+#include <algorithm>
+
 namespace rankwise::common {
 
 ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
@@ -22,7 +24,7 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     setAttribute(Qt::WA_DeleteOnClose);
     resize(760, 560);
     auto* search = new QLineEdit;
-    search->setPlaceholderText(tr("Search"));
+    search->setPlaceholderText(tr("Search actions, keys and explanations"));
     search->setAccessibleName(tr("Search actions"));
     m_tree->setColumnCount(3);
     m_tree->setHeaderLabels({ tr("Action"), tr("Key"), tr("As command") });
@@ -32,6 +34,8 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     m_tree->header()->resizeSection(1, 110);
     m_edit->setAccessibleName(tr("New key"));
     auto* clear = new QPushButton(tr("No key"));
+    auto* one = new QPushButton(tr("As delivered"));
+    one->setToolTip(tr("The key of the selected action as it was delivered"));
     auto* reset = new QPushButton(tr("All keys as delivered"));
     auto* copy = new QPushButton(tr("Copy as command"));
     auto* bottom = new QHBoxLayout;
@@ -39,9 +43,13 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     bottom->addWidget(m_edit);
     bottom->addWidget(m_apply);
     bottom->addWidget(clear);
+    bottom->addWidget(one);
     bottom->addStretch();
     bottom->addWidget(copy);
     bottom->addWidget(reset);
+    for (QPushButton* button : { m_apply, clear, one, copy, reset }) {
+        button->setAutoDefault(false); // Return in the search changes no key.
+    }
     auto* layout = new QVBoxLayout(this);
     layout->addWidget(search);
     layout->addWidget(m_tree, 1);
@@ -54,14 +62,12 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     connect(m_tree, &QTreeWidget::currentItemChanged, this, [this] {
         m_edit->setKeySequence(QKeySequence::fromString(m_registry.key(currentId()), QKeySequence::PortableText));
     });
-    connect(m_apply, &QPushButton::clicked, this, [this] {
-        if (!currentId().isEmpty()) {
-            m_registry.setKey(currentId(), m_edit->keySequence().toString(QKeySequence::PortableText));
-        }
-    });
-    connect(clear, &QPushButton::clicked, this, [this] {
-        if (!currentId().isEmpty()) {
-            m_registry.setKey(currentId(), {});
+    connect(m_apply, &QPushButton::clicked, this,
+            [this] { giveKey(m_edit->keySequence().toString(QKeySequence::PortableText)); });
+    connect(clear, &QPushButton::clicked, this, [this] { giveKey({}); });
+    connect(one, &QPushButton::clicked, this, [this] {
+        if (const bridge::Command* command = m_registry.find(currentId())) {
+            giveKey(command->key);
         }
     });
     connect(reset, &QPushButton::clicked, this, [this] { m_registry.resetKeys(); });
@@ -75,6 +81,26 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     refill();
 }
 
+/// A key has one owner; who loses it is told.
+void ShortcutSheet::giveKey(const QString& key)
+{
+    const QString id = currentId();
+    if (id.isEmpty()) {
+        return;
+    }
+    QString loser;
+    for (const bridge::Command& other : m_registry.commands()) {
+        if (!key.isEmpty() && other.id != id && m_registry.key(other.id) == key) {
+            loser = other.text;
+        }
+    }
+    m_registry.setKey(id, key);
+    const QString text = m_registry.find(id)->text;
+    Q_EMIT message(key.isEmpty()         ? tr("“%1” has no key now").arg(text)
+                       : loser.isEmpty() ? tr("“%1” has the key %2").arg(text, key)
+                                         : tr("“%1” has the key %2; “%3” has none now").arg(text, key, loser));
+}
+
 QString ShortcutSheet::currentId() const
 {
     const QTreeWidgetItem* item = m_tree->currentItem();
@@ -86,9 +112,13 @@ void ShortcutSheet::refill()
     const QString current = currentId();
     m_tree->clear();
     QHash<QString, QTreeWidgetItem*> groups;
+    const QStringList words = m_filter.split(QLatin1Char(' '), Qt::SkipEmptyParts);
     for (const bridge::Command& command : m_registry.commands()) {
-        if (!m_filter.isEmpty() && !command.text.contains(m_filter, Qt::CaseInsensitive)
-            && !command.category.contains(m_filter, Qt::CaseInsensitive)) {
+        const QString all =
+            QStringList { command.category, command.text, command.help, command.id, m_registry.key(command.id) }.join(
+                QLatin1Char(' '));
+        if (!std::all_of(words.begin(), words.end(),
+                         [&](const QString& word) { return all.contains(word, Qt::CaseInsensitive); })) {
             continue;
         }
         QTreeWidgetItem*& group = groups[command.category];

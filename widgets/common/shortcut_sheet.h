@@ -23,6 +23,7 @@ Q_SIGNALS:
 
 private:
     void refill();
+    void giveKey(const QString& key);
     [[nodiscard]] QString currentId() const;
 
     bridge::CommandRegistry& m_registry;
