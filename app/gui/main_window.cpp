@@ -2,6 +2,7 @@
 #include "app/gui/main_window.h"
 
 #include "app/gui/close_item.h"
+#include "app/gui/dialogs.h"
 #include "app/gui/docks.h"
 #include "app/gui/menus.h"
 #include "app/gui/notice_bar.h"
@@ -14,17 +15,13 @@
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
 #include "widgets/common/palette.h"
-#include "widgets/common/settings_dialog.h"
-#include "widgets/common/shortcut_sheet.h"
 #include "widgets/common/theme.h"
 
 #include <QApplication>
 #include <QCloseEvent>
 #include <QDragEnterEvent>
-#include <QFileDialog>
 #include <QFileInfo>
 #include <QFrame>
-#include <QMessageBox>
 #include <QMimeData>
 #include <QStatusBar>
 #include <QUndoStack>
@@ -45,7 +42,7 @@ MainWindow::MainWindow(const Options& options)
     : m_options(options), m_settings(options.settingsFile), m_sessions(m_settings.sessionsFolder()),
       m_undo(new QUndoStack(this)), m_layout(new LayoutHistory(*this, *m_undo, this)),
       m_tabs(new ViewTabs(viewEntries())), m_notices(new NoticeBar),
-      m_sessionActions(new SessionActions(m_sessions, *this))
+      m_sessionActions(new SessionActions(m_sessions, *this)), m_dialogs(new Dialogs(*this))
 {
     setWindowTitle(tr("Rankwise"));
     setObjectName(QStringLiteral("workbench"));
@@ -257,15 +254,6 @@ void MainWindow::applySettings()
     m_commands.refresh();
 }
 
-void MainWindow::askOpen()
-{
-    auto* dialog = new QFileDialog(this, tr("Open a run, dataset, checkpoint or adapter"), m_settings.runsFolder());
-    dialog->setAttribute(Qt::WA_DeleteOnClose);
-    dialog->setFileMode(QFileDialog::Directory);
-    connect(dialog, &QFileDialog::fileSelected, &m_workspace, &bridge::Workspace::openPath);
-    dialog->open();
-}
-
 QString MainWindow::itemInView() const
 {
     const bridge::Selection& selection = m_workspace.selection();
@@ -292,40 +280,6 @@ void MainWindow::closeItem(const QString& path)
         m_undo->push(new CloseItem(m_workspace, item));
         say(tr("Closed %1").arg(bridge::shownPath(path)));
     }
-}
-
-void MainWindow::showShortcuts()
-{
-    if (m_sheet == nullptr) {
-        m_sheet = new common::ShortcutSheet(m_commands, this);
-        connect(m_sheet, &common::ShortcutSheet::message, this, &MainWindow::say);
-    }
-    m_sheet->show();
-    m_sheet->raise();
-    m_sheet->activateWindow();
-}
-
-void MainWindow::showSettings(const QString& key)
-{
-    if (m_settingsDialog == nullptr) {
-        m_settingsDialog = new common::SettingsDialog(m_settings, m_commands, this);
-    }
-    m_settingsDialog->show();
-    m_settingsDialog->raise();
-    m_settingsDialog->activateWindow();
-    m_settingsDialog->showSetting(key);
-}
-
-void MainWindow::showAbout()
-{
-    auto* box =
-        new QMessageBox(QMessageBox::NoIcon, tr("About Rankwise"),
-                        tr("Rankwise %1\n\nFine-tunes and compresses vision-language-action policies, shows where "
-                           "the capacity goes, and runs them on an arm or in its simulation.\n\nApache License 2.0")
-                            .arg(QCoreApplication::applicationVersion()),
-                        QMessageBox::Ok, this);
-    box->setAttribute(Qt::WA_DeleteOnClose);
-    box->open();
 }
 
 void MainWindow::closeEvent(QCloseEvent* event)

@@ -14,7 +14,6 @@
 #include "widgets/common/actions.h"
 
 #include <QMainWindow>
-#include <QPointer>
 
 class QUndoStack;
 
@@ -23,9 +22,7 @@ struct JobEnd;
 }
 namespace rankwise::common {
 class Palette;
-class SettingsDialog;
-class ShortcutSheet;
-} // namespace rankwise::common
+}
 namespace rankwise::datasets_view {
 class DatasetsView;
 }
@@ -41,6 +38,7 @@ class TrainView;
 
 namespace rankwise::gui {
 
+class Dialogs;
 class Docks;
 class NoticeBar;
 class SessionActions;
@@ -64,6 +62,7 @@ public:
     [[nodiscard]] NoticeBar& notices() { return *m_notices; }
     [[nodiscard]] Sessions& session() { return m_sessions; }
     [[nodiscard]] SessionActions& sessionActions() { return *m_sessionActions; }
+    [[nodiscard]] Dialogs& dialogs() { return *m_dialogs; }
 
     /// The view of a tab by its id ("train", "robot", …), made when first asked for; nullptr without such a tab.
     QWidget* view(const QString& id) { return m_tabs->make(id); }
@@ -83,17 +82,12 @@ public:
     [[nodiscard]] QString lastMessage() const { return m_lastMessage; }
     void say(const QString& text);
 
-    void askOpen();
     /// Closes an open item; can be undone.
     void closeItem(const QString& path);
     /// The item that the present tab looks at; empty without one.
     [[nodiscard]] QString itemInView() const;
     /// Puts the docks where they were delivered.
     void resetLayout() { restoreState(m_defaultState); }
-    void showShortcuts();
-    void showAbout();
-    /// Opens the settings; at the one of this key when there is one.
-    void showSettings(const QString& key);
 
 Q_SIGNALS:
     void firstPaint();
@@ -131,11 +125,10 @@ private:
     ViewTabs* m_tabs;
     NoticeBar* m_notices;
     SessionActions* m_sessionActions;
+    Dialogs* m_dialogs;
     common::ActionBinder* m_actions = nullptr;
     Docks* m_docks = nullptr;
     common::Palette* m_palette = nullptr;
-    QPointer<common::SettingsDialog> m_settingsDialog;
-    QPointer<common::ShortcutSheet> m_sheet;
     QString m_lastMessage;
     QByteArray m_defaultState;
     int m_ends = 0; ///< Jobs told of, for the names of notices.

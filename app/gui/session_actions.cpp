@@ -70,21 +70,21 @@ void SessionActions::fillMenu(QMenu& menu) const
     }
 }
 
-common::PaletteSource SessionActions::paletteSource() const
+common::PaletteSource SessionActions::paletteSource()
 {
     QVector<common::PaletteEntry> entries;
     for (const QString& name : m_sessions.names()) {
         if (name != m_sessions.name()) {
             const auto line = [name] { return commandLineOf(name); };
-            entries.push_back({ .text = tr("Session “%1”").arg(name),
+            entries.push_back({ .text = name,
                                 .category = tr("Session"),
                                 .key = {},
                                 .run = [this, name] { m_sessions.switchTo(name); },
                                 .command = line });
-            entries.push_back({ .text = tr("Delete session “%1”…").arg(name),
-                                .category = tr("Session"),
+            entries.push_back({ .text = name,
+                                .category = tr("Delete session"),
                                 .key = {},
-                                .run = [self = const_cast<SessionActions*>(this), name] { self->askDelete(name); },
+                                .run = [this, name] { askDelete(name); },
                                 .command = {} });
         }
     }

@@ -28,7 +28,7 @@ public:
     void addCommands(bridge::CommandRegistry& commands);
     /// Sessions to go to, and what can be done with them.
     void fillMenu(QMenu& menu) const;
-    [[nodiscard]] common::PaletteSource paletteSource() const;
+    [[nodiscard]] common::PaletteSource paletteSource();
 
     void askSaveAs();
     void askNew();

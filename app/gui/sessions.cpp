@@ -161,9 +161,8 @@ void Sessions::create(const QString& name)
         return;
     }
     save();
-    post(
-        [name](const SessionStore& store) { return store.claimNew(name); },
-        tr("The session “%1” cannot be made: %2").arg(name), [this, name] { enter(name, true); }, true);
+    post([name](const SessionStore& store) { return store.claimNew(name); },
+         tr("The session “%1” cannot be made: %2").arg(name), [this, name] { enter(name, true); }, true);
 }
 
 void Sessions::switchTo(const QString& name)

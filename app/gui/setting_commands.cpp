@@ -1,6 +1,7 @@
 // Commands made from the list of settings: a choice gives one for each value ("theme.dark"), a switch one that turns it
 // ("settings.software_charts"), and each of the others one that shows it in the dialog ("settings.zoom").
 // SPDX-License-Identifier: Apache-2.0
+#include "app/gui/dialogs.h"
 #include "app/gui/main_window.h"
 #include "app/gui/shell_commands.h"
 #include "widgets/bridge/setting_list.h"
@@ -57,7 +58,7 @@ void addSettingCommands(MainWindow& window)
                             .text = MainWindow::tr("Settings…"),
                             .key = QStringLiteral("Ctrl+,"),
                             .help = MainWindow::tr("Everything that can be set, to search and to put back"),
-                            .run = [&window] { window.showSettings({}); } });
+                            .run = [&window] { window.dialogs().showSettings({}); } });
     for (const SettingSpec& spec : bridge::settingList()) {
         if (spec.kind == SettingKind::Choice) {
             addChoices(window, spec);
@@ -70,7 +71,7 @@ void addSettingCommands(MainWindow& window)
                                     .text = spec.text + QStringLiteral("…"),
                                     .key = {},
                                     .help = spec.help,
-                                    .run = [&window, &spec] { window.showSettings(spec.key); } });
+                                    .run = [&window, &spec] { window.dialogs().showSettings(spec.key); } });
         }
     }
 }

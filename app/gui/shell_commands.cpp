@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/gui/shell_commands.h"
 
+#include "app/gui/dialogs.h"
 #include "app/gui/main_window.h"
 #include "widgets/common/palette.h"
 
@@ -37,7 +38,7 @@ void addFileCommands(MainWindow& window)
 {
     const Adder add(window.commands(), MainWindow::tr("File"));
     add("file.open", MainWindow::tr("Open…"), "Ctrl+O",
-        MainWindow::tr("Open a run, dataset, checkpoint or adapter folder"), [&window] { window.askOpen(); });
+        MainWindow::tr("Open a run, dataset, checkpoint or adapter folder"), [&window] { window.dialogs().askOpen(); });
     add(
         "file.close", MainWindow::tr("Close the selected item"), "Ctrl+W",
         MainWindow::tr("Only here: a worker goes on, files stay. Can be undone"),
@@ -69,9 +70,9 @@ void addUndoCommands(MainWindow& window)
         window.commands().setText(QLatin1String(id), what.isEmpty() ? verb : verb + QStringLiteral(": ") + what);
         window.commands().refresh();
     };
-    QObject::connect(&undo, &QUndoStack::undoTextChanged, &window,
+    QObject::connect(&undo, &QUndoStack::undoTextChanged, &window.commands(),
                      [name](const QString& what) { name("edit.undo", MainWindow::tr("Undo"), what); });
-    QObject::connect(&undo, &QUndoStack::redoTextChanged, &window,
+    QObject::connect(&undo, &QUndoStack::redoTextChanged, &window.commands(),
                      [name](const QString& what) { name("edit.redo", MainWindow::tr("Redo"), what); });
 }
 
@@ -97,8 +98,8 @@ void addHelpCommands(MainWindow& window)
 {
     const Adder add(window.commands(), MainWindow::tr("Help"));
     add("help.keys", MainWindow::tr("Actions and keys"), "F1",
-        MainWindow::tr("Every action with its key and command line"), [&window] { window.showShortcuts(); });
-    add("help.about", MainWindow::tr("About Rankwise"), "", {}, [&window] { window.showAbout(); });
+        MainWindow::tr("Every action with its key and command line"), [&window] { window.dialogs().showShortcuts(); });
+    add("help.about", MainWindow::tr("About Rankwise"), "", {}, [&window] { window.dialogs().showAbout(); });
 }
 
 } // namespace

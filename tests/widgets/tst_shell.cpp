@@ -103,6 +103,17 @@ QDockWidget* dockOf(gui::MainWindow& window, const char* id)
     return window.findChild<QDockWidget*>(QStringLiteral("dock.") + QLatin1String(id));
 }
 
+/// For looking at it: into the folder of $RANKWISE_SCREENSHOTS, where that is set.
+void picture(QWidget& widget, const char* name)
+{
+    const QString target = qEnvironmentVariable("RANKWISE_SCREENSHOTS");
+    if (!target.isEmpty()) {
+        QTest::qWait(300);
+        QDir().mkpath(target);
+        widget.grab().save(target + QStringLiteral("/shell-%1.png").arg(QLatin1String(name)));
+    }
+}
+
 QString textOfCommand(gui::MainWindow& window, const char* id)
 {
     return window.commands().find(QLatin1String(id))->text;
@@ -149,6 +160,7 @@ private Q_SLOTS:
     void paletteCopiesCommands();
     void recentItemsOpen();
     void askingForCommandsMovesNothing();
+    void freshWindowShowsItsFirstView();
     void guiThreadStaysResponsive();
 };
 
@@ -314,6 +326,7 @@ void TestShell::sessionThatEndedBadlyIsRecoveredOnSwitch()
     QCOMPARE(window.workspace().selection().run, path);
     const auto buttons = card->findChildren<QPushButton*>();
     QCOMPARE(buttons.size(), 2);
+    picture(window, "recovery");
     buttons.front()->click(); // start empty instead
     QVERIFY(window.workspace().items().isEmpty());
     QVERIFY(window.notices().texts().isEmpty());
@@ -454,6 +467,7 @@ void TestShell::sessionsAreInMenuPaletteAndDialog()
     common::Palette& palette = window.palettePopup();
     palette.openPalette(QStringLiteral("session figures"));
     QTRY_VERIFY_WITH_TIMEOUT(palette.settled(), kPatience);
+    picture(window, "palette");
     QTest::keyClick(palette.input(), Qt::Key_C, Qt::ControlModifier);
     QCOMPARE(QApplication::clipboard()->text(), QStringLiteral("rankwise gui --session 'figures for reviewer'"));
     QTest::keyClick(palette.input(), Qt::Key_Return);
@@ -462,6 +476,7 @@ void TestShell::sessionsAreInMenuPaletteAndDialog()
     QVERIFY(window.commands().trigger(QStringLiteral("session.manage")));
     auto* dialog = window.findChild<gui::SessionsDialog*>();
     QVERIFY(dialog != nullptr && dialog->isVisible() && !dialog->isModal());
+    picture(*dialog, "sessions");
     const auto found = dialog->list().findItems(QStringLiteral("paper"), Qt::MatchExactly);
     QCOMPARE(found.size(), 1);
     dialog->list().setCurrentItem(found.front());
@@ -474,7 +489,8 @@ void TestShell::settingsApplyAtOnceAndReset()
     QTemporaryDir folder;
     gui::MainWindow window(optionsIn(folder));
     window.show();
-    QVERIFY(QTest::qWaitForWindowExposed(&window));
+    window.activateWindow();
+    QVERIFY(QTest::qWaitForWindowActive(&window)); // or else no shortcut works
     QTest::keyClick(&window, Qt::Key_Comma, Qt::ControlModifier);
     auto* dialog = window.findChild<common::SettingsDialog*>();
     QVERIFY(dialog != nullptr && dialog->isVisible() && !dialog->isModal());
@@ -495,6 +511,7 @@ void TestShell::settingsApplyAtOnceAndReset()
     QCOMPARE(zoom->value(), 100);
     QCOMPARE(QApplication::font().pointSizeF(), before);
     QVERIFY(!dialog->resetButton(QStringLiteral("zoom"))->isEnabled());
+    picture(*dialog, "settings");
     // Changed elsewhere, shown here.
     QVERIFY(window.commands().trigger(QStringLiteral("zoom.in")));
     QCOMPARE(zoom->value(), 110);
@@ -598,6 +615,7 @@ void TestShell::keysAreSearchedAndGiven()
     };
     const int all = shown();
     QVERIFY(all > 40);
+    picture(*sheet, "keys");
     search->setText(QStringLiteral("ctrl+k")); // by its key
     QCOMPARE(shown(), 1);
     search->setText(QStringLiteral("edit.undo")); // by its id
@@ -794,6 +812,7 @@ void TestShell::longJobIsToldOf()
     QCOMPARE(told.size(), 2);
     QVERIFY2(told[0].startsWith(QStringLiteral("Long work: done, after 5")), qPrintable(told[0]));
     QVERIFY2(told[1].contains(QStringLiteral("no room for the spectra")), qPrintable(told[1]));
+    picture(window, "ends");
     // They stay, whatever else is said, until somebody closes them.
     window.say(QStringLiteral("something else"));
     QTest::qWait(100);
@@ -849,6 +868,7 @@ void TestShell::failedJobShowsItsLog()
              qPrintable(all));
     QVERIFY2(!all.contains(QStringLiteral("long before")) && !all.contains(QStringLiteral("long after")),
              qPrintable(all));
+    picture(window, "log-of-job");
     window.docks().logPanel().showAll();
     QVERIFY(log.model()->rowCount() > lines.size());
     jobs.clearFinished();
@@ -1063,6 +1083,17 @@ void TestShell::askingForCommandsMovesNothing()
     QCOMPARE(window.tabs().currentId(), QStringLiteral("robot"));
     QVERIFY(window.commands().trigger(QStringLiteral("train.compose")));
     QCOMPARE(window.tabs().currentId(), QStringLiteral("train"));
+}
+
+/// Nothing was ever opened: the first tab says what one can do.
+void TestShell::freshWindowShowsItsFirstView()
+{
+    QTemporaryDir folder;
+    gui::MainWindow window(optionsIn(folder));
+    window.show();
+    QTRY_VERIFY_WITH_TIMEOUT(window.tabs().find(window.tabs().currentId()) != nullptr, kPatience);
+    QVERIFY(window.tabs().find(QStringLiteral("train")) == nullptr); // The others wait until somebody looks.
+    picture(window, "fresh");
 }
 
 void TestShell::guiThreadStaysResponsive()

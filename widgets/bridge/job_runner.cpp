@@ -60,7 +60,9 @@ void Job::finish(const std::optional<Error>& error)
     } else if (error->code == Errc::Cancelled) {
         finish(State::Cancelled, {});
     } else {
-        log::warn("jobs", "{}: {}", m_title.toStdString(), error->describe());
+        if (!m_title.isEmpty()) { // Work of a moment is the business of who asked for it.
+            log::warn("jobs", "{}: {}", m_title.toStdString(), error->describe());
+        }
         finish(State::Failed, errorSentence(*error));
     }
 }

@@ -56,9 +56,9 @@ JobsPanel::JobsPanel(bridge::JobsModel& model, QWidget* parent)
     m_table->verticalHeader()->setDefaultSectionSize(m_table->fontMetrics().height() + 8);
     m_table->horizontalHeader()->setStretchLastSection(true);
     m_table->setColumnWidth(bridge::JobsModel::Title, 220);
-    m_table->setColumnWidth(bridge::JobsModel::Progress, 240);
-    m_table->setColumnWidth(bridge::JobsModel::Rate, 120);
-    m_table->setColumnWidth(bridge::JobsModel::Remaining, 140);
+    m_table->setColumnWidth(bridge::JobsModel::Progress, 180);
+    m_table->setColumnWidth(bridge::JobsModel::Rate, 100);
+    m_table->setColumnWidth(bridge::JobsModel::Remaining, 130);
     m_log->setToolTip(tr("What was logged while the selected job ran"));
     auto* clear = new QPushButton(tr("Clear finished"));
     auto* buttons = new QVBoxLayout;

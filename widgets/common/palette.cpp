@@ -19,7 +19,7 @@ namespace rankwise::common {
 namespace {
 
 constexpr std::size_t kMaxShown = 60;
-constexpr qint64 kSliceNs = 4'000'000;
+constexpr qint64 kSliceNs = 2'500'000;
 constexpr int kClockEvery = 16; ///< Entries between two looks at the clock.
 constexpr int kDisabledPenalty = 400;
 

@@ -44,9 +44,11 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     bottom->addWidget(m_apply);
     bottom->addWidget(clear);
     bottom->addWidget(one);
-    bottom->addStretch();
-    bottom->addWidget(copy);
-    bottom->addWidget(reset);
+    bottom->setStretch(1, 1);
+    auto* all = new QHBoxLayout;
+    all->addWidget(copy);
+    all->addStretch();
+    all->addWidget(reset);
     for (QPushButton* button : { m_apply, clear, one, copy, reset }) {
         button->setAutoDefault(false); // Return in the search changes no key.
     }
@@ -54,6 +56,7 @@ ShortcutSheet::ShortcutSheet(bridge::CommandRegistry& registry, QWidget* parent)
     layout->addWidget(search);
     layout->addWidget(m_tree, 1);
     layout->addLayout(bottom);
+    layout->addLayout(all);
 
     connect(search, &QLineEdit::textChanged, this, [this](const QString& text) {
         m_filter = text;
