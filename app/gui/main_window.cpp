@@ -135,6 +135,8 @@ void MainWindow::connectParts()
     connect(&m_workspace, &bridge::Workspace::changed, &m_sessions, &Sessions::saveSoon);
     connect(&m_workspace, &bridge::Workspace::changed, &m_commands, &bridge::CommandRegistry::refresh);
     connect(m_tabs, &QTabWidget::currentChanged, &m_sessions, &Sessions::saveSoon);
+    // The first tab was current before anybody could hear of it; the window does not wait for its view.
+    connect(this, &MainWindow::firstPaint, m_tabs, [this] { m_tabs->make(m_tabs->currentId()); });
     connect(&m_sessions, &Sessions::entered, this, &MainWindow::enterSession);
 }
 

@@ -3,7 +3,6 @@
 
 #include "widgets/common/chart_view.h"
 
-#include <QTimer>
 #include <QVBoxLayout>
 
 #include <algorithm>
@@ -68,13 +67,6 @@ QWidget* ViewTabs::make(const QString& id)
         }
     }
     return tab.view;
-}
-
-/// The first tab was current before anybody could hear of it. After the window, which is not to wait for a view.
-void ViewTabs::showEvent(QShowEvent* event)
-{
-    QTabWidget::showEvent(event);
-    QTimer::singleShot(0, this, [this] { make(currentId()); });
 }
 
 void ViewTabs::showView(const QString& id)

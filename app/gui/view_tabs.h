@@ -45,9 +45,6 @@ public:
     [[nodiscard]] QJsonObject save() const;
     void restore(const QJsonObject& saved);
 
-protected:
-    void showEvent(QShowEvent* event) override;
-
 private:
     struct Tab {
         QWidget* page = nullptr; ///< Empty until the view is made.
