@@ -35,6 +35,7 @@ namespace rankwise::gui {
 
 namespace {
 constexpr int kMessageMs = 12'000;
+constexpr int kFirstViewMs = 100; ///< By then the window is painted, on a machine that is not busy.
 constexpr double kLongJobSeconds = 5; ///< A job of less is not missed.
 } // namespace
 
@@ -136,7 +137,7 @@ void MainWindow::connectParts()
     connect(&m_workspace, &bridge::Workspace::changed, &m_commands, &bridge::CommandRegistry::refresh);
     connect(m_tabs, &QTabWidget::currentChanged, &m_sessions, &Sessions::saveSoon);
     // The first tab was current before anybody could hear of it; the window does not wait for its view.
-    connect(this, &MainWindow::firstPaint, m_tabs, [this] { m_tabs->make(m_tabs->currentId()); });
+    QTimer::singleShot(kFirstViewMs, m_tabs, [this] { m_tabs->make(m_tabs->currentId()); });
     connect(&m_sessions, &Sessions::entered, this, &MainWindow::enterSession);
 }
 
