@@ -60,7 +60,7 @@ constexpr std::array kMethodOptions {
 QString unitOf(const QString& name)
 {
     return name == QLatin1String("dataset.cache_megabytes") ? QStringLiteral("MB")
-        : name == QLatin1String("steps") || name.endsWith(QLatin1String("_steps"))
+        : name.endsWith(QLatin1String("_steps"))
             || name.endsWith(QLatin1String("_every"))
         ? QStringLiteral("steps")
         : name == QLatin1String("batch_size") ? QStringLiteral("samples")

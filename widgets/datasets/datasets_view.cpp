@@ -92,7 +92,7 @@ DatasetsView::DatasetsView(bridge::Workspace& workspace, bridge::Settings& setti
     m_table->horizontalHeader()->setStretchLastSection(true);
     m_table->setItemDelegateForColumn(bridge::EpisodeModel::Number, m_thumbnails);
     m_table->setColumnWidth(bridge::EpisodeModel::Number, 104);
-    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 64);
+    m_table->setColumnWidth(bridge::EpisodeModel::Seconds, 72);
     m_table->setColumnWidth(bridge::EpisodeModel::Task, 140);
     m_table->setColumnWidth(bridge::EpisodeModel::Success, 68);
     auto* player = new QWidget;
