@@ -42,6 +42,9 @@ public:
         app.add_option("--threads", m_invocation.threads, "Threads for tensor work; 0 chooses")
             ->check(CLI::Range(0, 1024))
             ->capture_default_str();
+        app.add_option("--nice", m_invocation.nice, "How far other processes go first; 19 is the most")
+            ->check(CLI::Range(0, 19))
+            ->capture_default_str();
     }
 
     /// Declares a command; `options` ends up in the invocation when it is chosen.

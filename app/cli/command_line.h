@@ -150,7 +150,8 @@ struct Invocation {
     bool json = false;
     std::string logLevels = "warn";
     std::string logFile;
-    std::int64_t threads = 0; ///< 0: all cores but one for training, all otherwise.
+    std::int64_t threads = 0; ///< 0: every core.
+    int nice = 0;             ///< 0 to 19: how far other processes go first.
 };
 
 /// Parses. Prints help, the version or the usage error itself and returns the exit code then.

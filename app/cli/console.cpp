@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -164,6 +165,10 @@ void ConsoleJob::clearLine()
 
 ExitCode guarded(const Invocation& invocation, const std::function<ExitCode()>& body)
 {
+    if (invocation.nice > 0) {
+        // Absolute, so that a program started by another one of these gets it once. Threads to come inherit it.
+        ::setpriority(PRIO_PROCESS, 0, invocation.nice);
+    }
     try {
         return body();
     } catch (const std::bad_alloc&) {

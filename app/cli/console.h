@@ -40,7 +40,7 @@ private:
     std::unique_ptr<State> m_state;
 };
 
-/// Runs `body`; an exception that escapes it is reported as Internal.
+/// Runs `body` at the priority asked for; an exception that escapes it is reported as Internal.
 ExitCode guarded(const Invocation& invocation, const std::function<ExitCode()>& body);
 
 } // namespace rankwise::cli

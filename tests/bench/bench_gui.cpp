@@ -1,12 +1,15 @@
 // Measurements of the window: opening long runs, a million points, frames beside a training worker, memory, start-up.
-// Usage: bench_gui open [steps layers digest_every] | telemetry [points] | frames [seconds] | memory [seconds] |
+// Usage: bench_gui open [steps layers digest_every] | telemetry [points] | frames [seconds] [alone] | memory [seconds]
+// |
 //        start [times]
-// Each prints one line a number. Needs a display except for `open`. `frames` and `memory` take the folder of a run
-// that trains meanwhile from $RANKWISE_BENCH_RUN, else they write one themselves.
+// Each prints one line a number. Needs a display except for `open`. `frames` starts a worker that trains the nano
+// policy beside the window, as the window would; with `alone` the run is only written, ten steps a second.
 // SPDX-License-Identifier: Apache-2.0
 #include "app/gui/main_window.h"
+#include "backend/base/resources.h"
 #include "backend/base/worker_thread.h"
 #include "backend/train/run_directory.h"
+#include "widgets/bridge/run_control.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
@@ -27,6 +30,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <ctime>
 #include <fstream>
 #include <functional>
@@ -246,29 +250,76 @@ private:
     WorkerThread m_thread;
 };
 
-QString runToWatch(const QTemporaryDir& folder, std::unique_ptr<Feeder>& feeder, const Shape& shape, int rate)
-{
-    QString run = qEnvironmentVariable("RANKWISE_BENCH_RUN");
-    if (run.isEmpty()) {
-        run = folder.filePath(QStringLiteral("live"));
-        feeder = std::make_unique<Feeder>(run, shape, rate);
-        processFor(500);
+/// A real worker on a few recorded demonstrations; killed with this object.
+class TrainingWorker {
+public:
+    explicit TrainingWorker(const QTemporaryDir& folder)
+    {
+        QProcess record;
+        record.start(bridge::commandProgram(),
+                     { QStringLiteral("sim"), QStringLiteral("record"), QStringLiteral("--task"),
+                       QStringLiteral("press_button"), QStringLiteral("--episodes"), QStringLiteral("8"),
+                       QStringLiteral("--out"), folder.filePath(QStringLiteral("demos")) });
+        const auto nano = resourcePath("nano");
+        if (!record.waitForFinished(120'000) || record.exitCode() != 0 || !nano) {
+            fmt::print(stderr, "no demonstrations or no policy: {}\n", record.readAllStandardError().toStdString());
+            std::exit(1);
+        }
+        const auto run = bridge::startTraining(
+            folder.path(), QStringLiteral("live"),
+            { { "policy", { { "path", nano->string() } } },
+              { "dataset",
+                { { "path", folder.filePath(QStringLiteral("demos")).toStdString() }, { "std_floor", 0.002 } } },
+              { "method", { { "type", "lora_sp" }, { "bank", 64 }, { "blocks", 4 }, { "eta", 0.9 } } },
+              { "optimizer", { { "preset", "nano" } } },
+              { "batch_size", 32 },
+              { "noise_draws", 4 },
+              { "steps", 100'000 },
+              { "checkpoint_every", 100'000 },
+              { "digest_every", 10 } });
+        if (!run) {
+            fmt::print(stderr, "{}\n", run.error().describe());
+            std::exit(1);
+        }
+        m_run = *run;
     }
-    return run;
-}
+    ~TrainingWorker()
+    {
+        if (const auto status = data::readRunStatus({ bridge::toPath(m_run) }); status && status->active()) {
+            ::kill(static_cast<pid_t>(status->pid), SIGKILL);
+        }
+    }
+    TrainingWorker(const TrainingWorker&) = delete;
+    TrainingWorker& operator=(const TrainingWorker&) = delete;
+    [[nodiscard]] const QString& run() const { return m_run; }
+
+private:
+    QString m_run;
+};
 
 int frames(const QStringList& arguments)
 {
     const int seconds = argument(arguments, 2, 15);
+    const bool alone = arguments.value(3) == QLatin1String("alone");
     const QTemporaryDir folder;
     std::unique_ptr<Feeder> feeder;
-    const QString run =
-        runToWatch(folder, feeder, { .steps = 1'000'000, .layers = 100, .digestEvery = 10, .experts = 4 }, 10);
+    std::unique_ptr<TrainingWorker> worker;
+    QString run = folder.filePath(QStringLiteral("live"));
+    if (alone) {
+        feeder = std::make_unique<Feeder>(
+            run, Shape { .steps = 1'000'000, .layers = 100, .digestEvery = 10, .experts = 4 }, 10);
+        processFor(500);
+    } else {
+        worker = std::make_unique<TrainingWorker>(folder);
+        run = worker->run();
+    }
     gui::MainWindow window(optionsIn(folder));
     window.show();
     window.workspace().addItem({ bridge::ItemKind::Run, run, {} });
     window.showView(QStringLiteral("train"));
-    processFor(1500);
+    const bridge::RunTail* const tail = window.workspace().run(run);
+    processFor(60'000, [&] { return tail->record().steps.size() >= 10; });
+    const std::size_t stepsBefore = tail->record().steps.size();
     window.showView(QStringLiteral("robot"));
     robot_view::RobotView* robot = window.robotView(true);
     robot->connectPracticeArm();
@@ -311,9 +362,10 @@ int frames(const QStringList& arguments)
     fmt::print("two cameras: {:.1f} pictures/s each; simulation loop {:.1f} Hz\n",
                static_cast<double>(robot->arm()->latest()->imageSequence - images) / elapsed,
                robot->arm()->latest()->loopHz);
-    fmt::print("run beside: {} steps read; longest event {:.0f} ms of wall, {:.0f} ms of work ({})\n",
-               window.workspace().run(run)->record().steps.size(), app->report().worstSeconds * 1000,
-               app->report().worstWorkSeconds * 1000, app->report().worstWork.toStdString());
+    fmt::print("{}: {} steps meanwhile; longest event {:.0f} ms of wall, {:.0f} ms of work ({})\n",
+               alone ? "run written beside" : "worker beside", tail->record().steps.size() - stepsBefore,
+               app->report().worstSeconds * 1000, app->report().worstWorkSeconds * 1000,
+               app->report().worstWork.toStdString());
     return 0;
 }
 
@@ -321,10 +373,10 @@ int memory(const QStringList& arguments)
 {
     const int seconds = argument(arguments, 2, 60);
     const QTemporaryDir folder;
-    std::unique_ptr<Feeder> feeder;
+    const QString run = folder.filePath(QStringLiteral("live"));
     // An hour of 1 step a second in a minute: 60 steps/s, a digest every 20 of them.
-    const QString run =
-        runToWatch(folder, feeder, { .steps = 1'000'000, .layers = 100, .digestEvery = 20, .experts = 4 }, 60);
+    const Feeder feeder(run, { .steps = 1'000'000, .layers = 100, .digestEvery = 20, .experts = 4 }, 60);
+    processFor(500);
     gui::MainWindow window(optionsIn(folder));
     window.show();
     window.workspace().addItem({ bridge::ItemKind::Run, run, {} });

@@ -23,8 +23,10 @@
 #include <QComboBox>
 #include <QDir>
 #include <QDoubleSpinBox>
+#include <QFrame>
 #include <QLineEdit>
 #include <QProcess>
+#include <QPushButton>
 #include <QSignalSpy>
 #include <QSlider>
 #include <QTabWidget>
@@ -390,6 +392,13 @@ void TestWorkbench::rolloutFaultsAreTold()
     QCOMPARE(::kill(static_cast<pid_t>(arm->processId()), SIGKILL), 0);
     QTRY_VERIFY_WITH_TIMEOUT(window.lastMessage().contains(QStringLiteral("stopped by itself")), kPatience);
     QVERIFY(!robot->connected());
+    // The card tells it, the last picture stays, and one button goes on.
+    auto* card = robot->findChild<QFrame*>(QStringLiteral("robot.stopped"));
+    QVERIFY(card != nullptr && card->isVisible());
+    QVERIFY(robot->scene().isVisible());
+    QTest::mouseClick(card->findChild<QPushButton*>(), Qt::LeftButton);
+    QTRY_VERIFY_WITH_TIMEOUT(robot->arm() != nullptr && robot->arm()->latest() != nullptr, kPatience);
+    QVERIFY(robot->rollingOut() && !card->isVisible());
     // The process ends when nobody holds the other end of its pipes.
     auto orphan = std::make_unique<bridge::RolloutArm>(
         bridge::RolloutSetup { .policy = m_nano, .task = QStringLiteral("press_button"), .imageSize = 0 });

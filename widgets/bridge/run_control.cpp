@@ -20,6 +20,13 @@
 
 namespace rankwise::bridge {
 
+namespace {
+
+/// A worker takes what the window and the arm leave: on few cores frames and control would wait for it otherwise.
+constexpr int kWorkerNice = 10;
+
+} // namespace
+
 void postControl(JobRunner& jobs, const QString& run, data::ControlAction action, const QString& name, double value,
                  QObject* receiver, std::function<void(Result<std::optional<data::ControlAnswer>>)> done)
 {
@@ -57,7 +64,7 @@ Result<qint64> startDetached(const QStringList& arguments, const QString& logFil
     }
     QProcess process;
     process.setProgram(program);
-    process.setArguments(arguments);
+    process.setArguments(QStringList { QStringLiteral("--nice"), QString::number(kWorkerNice) } + arguments);
     process.setStandardInputFile(QProcess::nullDevice());
     process.setStandardOutputFile(logFile.isEmpty() ? QProcess::nullDevice() : logFile, QIODevice::Append);
     process.setStandardErrorFile(logFile.isEmpty() ? QProcess::nullDevice() : logFile, QIODevice::Append);

@@ -2,6 +2,7 @@
 #include "widgets/robot/robot_view.h"
 
 #include "backend/base/resources.h"
+#include "backend/eval/statistics.h"
 #include "widgets/bridge/practice_arm.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
@@ -13,6 +14,7 @@
 
 #include <QCheckBox>
 #include <QComboBox>
+#include <QFrame>
 #include <QHBoxLayout>
 #include <QLabel>
 #include <QPushButton>
@@ -68,7 +70,7 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     : QWidget(parent), m_stack(new QStackedWidget), m_scene(new SceneView), m_joints(new JointBars(this)),
       m_rollout(new RolloutPanel(workspace)), m_workspace(workspace), m_task(new QComboBox), m_armKind(new QComboBox),
       m_policy(new QComboBox), m_seed(new QSpinBox), m_strip(new QLabel), m_instruction(new QLabel),
-      m_follow(new QCheckBox(tr("Replay episode")))
+      m_follow(new QCheckBox(tr("Replay episode"))), m_stopCard(new QFrame), m_stopText(new QLabel)
 {
     connect(&workspace, &bridge::Workspace::stateReplayed, this, [this](const QVector<double>& state) {
         if (!m_arm || !m_follow->isChecked() || state.size() != static_cast<qsizetype>(bridge::kArmValues)) {
@@ -168,11 +170,13 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     splitter->setChildrenCollapsible(false);
     m_stack->addWidget(empty);
     m_stack->addWidget(splitter);
+    buildStopCard();
     auto* layout = new QVBoxLayout(this);
     layout->setContentsMargins(0, 0, 0, 0);
     layout->setSpacing(4);
     layout->addLayout(bar);
     layout->addLayout(policyBar);
+    layout->addWidget(m_stopCard);
     layout->addWidget(m_stack, 1);
     auto* strip = new QHBoxLayout;
     strip->setContentsMargins(8, 0, 8, 2);
@@ -209,6 +213,29 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
 }
 
 RobotView::~RobotView() = default;
+
+/// What one sees after a stop that nobody asked for.
+void RobotView::buildStopCard()
+{
+    m_stopCard->setObjectName(QStringLiteral("robot.stopped"));
+    m_stopCard->setProperty("role", QStringLiteral("alarm"));
+    m_stopCard->setAccessibleName(tr("The arm stopped by itself"));
+    m_stopText->setWordWrap(true);
+    m_stopText->setTextInteractionFlags(Qt::TextSelectableByMouse | Qt::TextSelectableByKeyboard);
+    auto* again = new QPushButton(tr("Start again"));
+    auto* close = new QPushButton(tr("Close"));
+    auto* row = new QHBoxLayout(m_stopCard);
+    row->setContentsMargins(8, 4, 8, 4);
+    row->addWidget(m_stopText, 1);
+    row->addWidget(again);
+    row->addWidget(close);
+    m_stopCard->hide();
+    connect(again, &QPushButton::clicked, this, [this] {
+        const auto start = m_startAgain; // which replaces itself
+        start();
+    });
+    connect(close, &QPushButton::clicked, this, &RobotView::disconnectArm);
+}
 
 QStringList RobotView::commandIds()
 {
@@ -278,6 +305,7 @@ void RobotView::addCommands(bridge::CommandRegistry& commands, std::function<Rob
 
 void RobotView::connectPracticeArm()
 {
+    m_startAgain = [this] { connectPracticeArm(); };
     take(std::make_unique<PracticeArm>(m_task->currentData().toString(), static_cast<std::uint64_t>(m_seed->value()),
                                        kCameraPixels, m_armKind->currentData().toString()),
          tr("The practice arm is connected. It is a simulation."));
@@ -295,6 +323,7 @@ void RobotView::rollOut()
 
 void RobotView::rollOut(const bridge::RolloutSetup& setup)
 {
+    m_startAgain = [this, setup] { rollOut(setup); };
     take(std::make_unique<bridge::RolloutArm>(setup),
          tr("The policy has the practice arm. Space holds it; nothing outside this machine moves."));
     m_strip->setText(tr("Loading the policy…"));
@@ -311,6 +340,7 @@ void RobotView::take(std::unique_ptr<bridge::ArmSource> arm, const QString& gree
     m_ended = m_succeeded = 0;
     m_rolling = qobject_cast<bridge::RolloutArm*>(arm.get()) != nullptr;
     m_arm = std::move(arm);
+    m_stopCard->hide();
     m_strip->setText(tr("Loading the scene…"));
     connect(m_arm.get(), &bridge::ArmSource::connected, this, [this, greeting] {
         const auto scene = m_arm->scene();
@@ -409,6 +439,7 @@ void RobotView::disconnectArm()
     m_joints->setScene(nullptr);
     m_rollout->setScene(nullptr);
     showPages();
+    m_stopCard->hide();
     m_stack->setCurrentIndex(0);
     m_instruction->clear();
     m_strip->clear();
@@ -506,7 +537,7 @@ void RobotView::showNumbers(const std::shared_ptr<const bridge::ArmSnapshot>& sn
                         .arg(snapshot->chunk->latency * 1000, 0, 'f', 0);
         }
         if (m_ended > 0) {
-            text += tr(" · %1 of %2 episodes done").arg(m_succeeded).arg(m_ended);
+            text += tr(" · done %1").arg(tallyText());
         }
     }
     text += tr(" · %1 s · loop %2 Hz, %3 late ticks, worst %4 ms · gripper %5, %6, %7 mm · practice arm")
@@ -534,9 +565,34 @@ void RobotView::showNumbers(const std::shared_ptr<const bridge::ArmSnapshot>& sn
         Q_EMIT message(tr("The task is done after %1 s.").arg(snapshot->time, 0, 'f', 1));
     }
     if (!snapshot->error.isEmpty()) {
-        Q_EMIT message(tr("The arm stopped by itself: %1").arg(snapshot->error));
-        disconnectArm();
+        stopped(*snapshot);
     }
+}
+
+/// The arm is gone; its last picture, curves and numbers stay.
+void RobotView::stopped(const bridge::ArmSnapshot& snapshot)
+{
+    m_frames.stop();
+    m_arm.reset();
+    m_rolling = false;
+    m_strip->setText(tr("● Stopped by itself · %1 s").arg(snapshot.time, 0, 'f', 1));
+    m_stopText->setText(tr("<b>The arm stopped by itself: %1</b><br>Last state: %2 s into the scene, action %3, loop "
+                           "%4 Hz, worst lateness %5 ms. Nothing moves; the pictures and curves below are the last "
+                           "that came. The log has the details.")
+                            .arg(snapshot.error.toHtmlEscaped())
+                            .arg(snapshot.time, 0, 'f', 1)
+                            .arg(snapshot.step)
+                            .arg(snapshot.loopHz, 0, 'f', 1)
+                            .arg(snapshot.worstLateness * 1000, 0, 'f', 0));
+    m_stopCard->show();
+    Q_EMIT message(tr("The arm stopped by itself: %1").arg(snapshot.error));
+    Q_EMIT armChanged();
+}
+
+/// Count, rate and 95 % Wilson interval of the episodes that ended.
+QString RobotView::tallyText() const
+{
+    return bridge::toQString(eval::successText({ .successes = m_succeeded, .trials = m_ended }));
 }
 
 /// Counts an episode of the policy once, when it ends.
@@ -545,16 +601,10 @@ void RobotView::tellEnd(const bridge::ArmSnapshot& snapshot)
     if (snapshot.ended && !m_wasEnded) {
         ++m_ended;
         m_succeeded += snapshot.succeeded ? 1 : 0;
-        Q_EMIT message(snapshot.succeeded ? tr("Episode %1: the task is done after %2 s. %3 of %4 episodes done.")
-                                                .arg(snapshot.seed)
-                                                .arg(snapshot.time, 0, 'f', 1)
-                                                .arg(m_succeeded)
-                                                .arg(m_ended)
-                                          : tr("Episode %1: not done within %2 actions. %3 of %4 episodes done.")
-                                                .arg(snapshot.seed)
-                                                .arg(snapshot.timeLimit)
-                                                .arg(m_succeeded)
-                                                .arg(m_ended));
+        const QString outcome = snapshot.succeeded
+            ? tr("Episode %1: the task is done after %2 s.").arg(snapshot.seed).arg(snapshot.time, 0, 'f', 1)
+            : tr("Episode %1: not done within %2 actions.").arg(snapshot.seed).arg(snapshot.timeLimit);
+        Q_EMIT message(tr("%1 Done so far: %2.").arg(outcome, tallyText()));
     }
     m_wasEnded = snapshot.ended;
 }

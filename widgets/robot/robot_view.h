@@ -17,6 +17,7 @@
 
 class QCheckBox;
 class QComboBox;
+class QFrame;
 class QLabel;
 class QSpinBox;
 class QStackedWidget;
@@ -73,10 +74,13 @@ protected:
 
 private:
     void take(std::unique_ptr<bridge::ArmSource> arm, const QString& greeting);
+    void buildStopCard();
+    void stopped(const bridge::ArmSnapshot& snapshot);
     void fillPolicies();
     void showPages();
     void refresh();
     void showNumbers(const std::shared_ptr<const bridge::ArmSnapshot>& snapshot);
+    [[nodiscard]] QString tallyText() const;
     void tellEnd(const bridge::ArmSnapshot& snapshot);
     void showCameras(const bridge::ArmSnapshot& snapshot);
 
@@ -93,6 +97,9 @@ private:
     QLabel* m_strip;
     QLabel* m_instruction;
     QCheckBox* m_follow;
+    QFrame* m_stopCard;
+    QLabel* m_stopText;
+    std::function<void()> m_startAgain; ///< What took the arm last.
     std::array<QLabel*, 2> m_cameras {};
     std::array<QLabel*, 2> m_cameraNames {};
     QTimer m_frames;
