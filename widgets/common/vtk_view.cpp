@@ -14,13 +14,20 @@
 #include <vtkAutoInit.h>
 #include <vtkCallbackCommand.h>
 #include <vtkCamera.h>
+#include <vtkCameraPass.h>
 #include <vtkGenericOpenGLRenderWindow.h>
+#include <vtkLightsPass.h>
 #include <vtkNew.h>
+#include <vtkOpaquePass.h>
 #include <vtkOpenGLFramebufferObject.h>
 #include <vtkOpenGLState.h>
 #include <vtkOutputWindow.h>
+#include <vtkOverlayPass.h>
 #include <vtkRenderer.h>
+#include <vtkRenderPassCollection.h>
+#include <vtkSequencePass.h>
 #include <vtkSmartPointer.h>
+#include <vtkTranslucentPass.h>
 
 #include <algorithm>
 #include <cmath>
@@ -52,6 +59,23 @@ void installLogWindow()
     (void)kDone;
 }
 
+/// Camera, lights, solids, glass, labels, straight into the framebuffer. VTK's own way draws glass into textures of
+/// floating point numbers first, so that its order does not matter; by software that doubles the time of a frame in the
+/// thread of the window.
+vtkSmartPointer<vtkCameraPass> directPass()
+{
+    vtkNew<vtkRenderPassCollection> passes;
+    passes->AddItem(vtkNew<vtkLightsPass>());
+    passes->AddItem(vtkNew<vtkOpaquePass>());
+    passes->AddItem(vtkNew<vtkTranslucentPass>());
+    passes->AddItem(vtkNew<vtkOverlayPass>());
+    vtkNew<vtkSequencePass> sequence;
+    sequence->SetPasses(passes);
+    auto camera = vtkSmartPointer<vtkCameraPass>::New();
+    camera->SetDelegatePass(sequence);
+    return camera;
+}
+
 } // namespace
 
 struct VtkView::Impl {
@@ -74,6 +98,7 @@ VtkView::VtkView(QWidget* parent) : QOpenGLWidget(parent), m_impl(std::make_uniq
     p.window->SetOwnContext(0);
     p.window->SetFrameBlitModeToNoBlit();
     p.window->SetMultiSamples(0);
+    p.renderer->SetPass(directPass());
     p.window->AddRenderer(p.renderer);
     p.callback->SetClientData(this);
     p.callback->SetCallback([](vtkObject*, unsigned long id, void* self, void* answer) {
@@ -128,6 +153,8 @@ void VtkView::applyTheme()
 {
     const QColor& color = currentTheme().base;
     m_impl->renderer->SetBackground(color.redF(), color.greenF(), color.blueF());
+    // The widget is composed with the window: an opaque picture needs alpha 1 everywhere.
+    m_impl->renderer->SetBackgroundAlpha(1);
     update();
 }
 
@@ -182,12 +209,7 @@ void VtkView::drawScene()
     gl->glDisable(GL_SCISSOR_TEST);
     const int* size = p.window->GetSize();
     gl->glBlitFramebuffer(0, 0, size[0], size[1], 0, 0, size[0], size[1], GL_COLOR_BUFFER_BIT, GL_NEAREST);
-    // The widget is composed with the window: an opaque picture needs alpha 1 everywhere.
     gl->glBindFramebuffer(GL_FRAMEBUFFER, defaultFramebufferObject());
-    gl->glColorMask(GL_FALSE, GL_FALSE, GL_FALSE, GL_TRUE);
-    gl->glClearColor(0, 0, 0, 1);
-    gl->glClear(GL_COLOR_BUFFER_BIT);
-    gl->glColorMask(GL_TRUE, GL_TRUE, GL_TRUE, GL_TRUE);
     state->Pop();
 }
 

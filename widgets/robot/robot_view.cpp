@@ -35,7 +35,7 @@ namespace {
 
 constexpr int kFrameMs = 16;
 constexpr int kNumbersMs = 90;       ///< Between two looks at bars, curves and words.
-constexpr int kSlowFrameMs = 33;     ///< Where drawing takes long: a software renderer shares its cores with others.
+constexpr int kSlowFrameMs = 25;     ///< Where drawing takes long: a software renderer shares its cores with others.
 constexpr double kSlowPaint = 0.008; ///< Seconds.
 constexpr int kCameraPixels = 160;
 

@@ -39,7 +39,8 @@ namespace {
 
 constexpr double kPlaneHalf = 0.8; ///< An infinite plane is drawn this far, m.
 constexpr int kSides = 28;
-constexpr double kGhostSize = 0.98; ///< A ghost where the arm is hides inside of it.
+constexpr double kFloorShade = 0.75; ///< As bright as the light from the camera makes it.
+constexpr double kGhostSize = 0.98;  ///< A ghost where the arm is hides inside of it.
 
 /// Solids along z, as MuJoCo has them; VTK's round ones lie along y.
 vtkSmartPointer<vtkPolyDataAlgorithm> sourceOf(const SceneShape& shape)
@@ -189,6 +190,14 @@ struct SceneView::Actors {
         property->SetAmbient(0.25);
         property->SetSpecular(0.15);
         property->SetSpecularPower(20);
+        property->BackfaceCullingOn();
+        if (shape.kind == SceneShape::Kind::Plane) {
+            // Most of the picture, and flat: lit pixel by pixel it would take a software renderer longer than the arm.
+            property->LightingOff();
+            property->SetColor(kFloorShade * static_cast<double>(shape.rgba[0]),
+                               kFloorShade * static_cast<double>(shape.rgba[1]),
+                               kFloorShade * static_cast<double>(shape.rgba[2]));
+        }
         return solid;
     }
 };
