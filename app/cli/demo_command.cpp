@@ -3,6 +3,7 @@
 // leaves its result on disk as it goes; an interrupted demo goes on where it stopped.
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli/demo_plan.h"
+#include "app/cli/demo_progress.h"
 #include "app/cli/demo_report.h"
 #include "app/cli/demo_window.h"
 #include "app/cli/engine_commands.h"
@@ -29,6 +30,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
 namespace rankwise::cli {
 
@@ -42,6 +44,7 @@ constexpr double kCompressSeconds = 1;
 constexpr double kCompactSeconds = 6;
 constexpr double kSecondsBetweenLines = 5;
 constexpr double kSecondsBetweenRanks = 15;
+constexpr int kBesideWindow = 10; ///< How far a window that shows the demo goes first (nice).
 
 std::string budgetName(double budget)
 {
@@ -52,50 +55,6 @@ std::string budgetName(double budget)
 struct Entry {
     std::string name;
     fs::path adapter; ///< Empty: the base.
-};
-
-/// What is still to do, in estimated seconds, and how far it is. Thread: any.
-class DemoProgress {
-public:
-    explicit DemoProgress(const JobContext& console) : m_console(console) { }
-
-    void expect(const std::string& part, double seconds)
-    {
-        const std::scoped_lock lock(m_mutex);
-        m_parts[part] = { seconds, 0 };
-    }
-    void reached(const std::string& part, double fraction, const std::string& text)
-    {
-        const std::scoped_lock lock(m_mutex);
-        const auto found = m_parts.find(part);
-        if (found == m_parts.end()) {
-            return;
-        }
-        found->second.fraction = fraction;
-        double done = 0;
-        double all = 1e-9;
-        for (const auto& [name, one] : m_parts) {
-            done += one.seconds * one.fraction;
-            all += one.seconds;
-        }
-        m_console.report(done / all, text);
-    }
-    /// A context that stops with the console's and whose progress is that of `part`.
-    [[nodiscard]] JobContext context(const std::string& part)
-    {
-        return { .stop = m_console.stop, .progress = [this, part](double fraction, std::string_view text) {
-                    reached(part, fraction, part + ", " + std::string(text));
-                } };
-    }
-
-private:
-    struct Part {
-        double seconds = 0;
-        double fraction = 0;
-    };
-    const JobContext& m_console;
-    std::mutex m_mutex;
-    std::map<std::string, Part> m_parts;
 };
 
 class Demo {
@@ -110,8 +69,20 @@ public:
     {
         m_begin = Clock::now();
         RW_TRY_VOID(prepare());
-        showLive();
         estimate();
+        m_progress.publishTo(m_out, m_options.quick);
+        showLive();
+        auto done = work();
+        m_progress.finish(done                                       ? data::RunState::Finished
+                              : done.error().code == Errc::Cancelled ? data::RunState::Stopped
+                                                                     : data::RunState::Failed,
+                          done ? "report written" : done.error().describe());
+        return done;
+    }
+
+private:
+    Result<fs::path> work()
+    {
         RW_TRY_VOID(record());
         RW_TRY_VOID(trainAll());
         for (const double budget : m_plan.budgets) {
@@ -122,7 +93,6 @@ public:
         return report();
     }
 
-private:
     fs::path runFolder(const std::string& method) const { return m_out / "runs" / method; }
     fs::path datasetFolder() const { return m_out / "dataset"; }
     fs::path compactFolder() const { return m_out / kCompact; }
@@ -137,12 +107,10 @@ private:
 
     void showLive()
     {
-        std::vector<fs::path> runs;
-        for (const DemoMethod& method : m_plan.methods) {
-            runs.push_back(runFolder(method.name));
-        }
-        if (!m_options.headless && openDemoWindow(runs)) {
-            say("the workbench shows the runs as they train; --headless does without it");
+        if (!m_options.headless && openDemoWindow(m_out)) {
+            // Frames go first; the work takes what they leave.
+            ::setpriority(PRIO_PROCESS, 0, kBesideWindow);
+            say("the workbench shows it as it goes; --headless does without");
         }
     }
 
@@ -160,7 +128,7 @@ private:
             return {};
         }
         for (const char* name : { "dataset", "runs", "para", kCompact, "configs", "rollouts", "videos", "results.json",
-                                  "report.html", "demo.json" }) {
+                                  "report.html", "status.json", "demo.json" }) {
             std::error_code error;
             fs::remove_all(m_out / name, error);
             if (error) {
@@ -203,12 +171,15 @@ private:
             const std::int64_t done = status ? status->step : 0;
             m_progress.expect(method.name,
                               method.stepSeconds * static_cast<double>(m_plan.steps - done)
-                                  / std::min(cores, static_cast<double>(m_plan.methods.size())));
+                                  / std::min(cores, static_cast<double>(m_plan.methods.size())),
+                              "runs/" + method.name);
         }
         for (const double budget : m_plan.budgets) {
             m_progress.expect(budgetName(budget), kCompressSeconds);
         }
-        m_progress.expect(kCompact, compacts() ? kCompactSeconds : 0);
+        if (compacts()) {
+            m_progress.expect(kCompact, kCompactSeconds);
+        }
         const double one =
             m_plan.rolloutSeconds * static_cast<double>(m_plan.rollouts) * static_cast<double>(m_plan.tasks.size());
         for (const std::string& name : entryNames()) {
@@ -248,6 +219,7 @@ private:
     {
         const fs::path mark = m_out / "configs" / "recorded.json";
         if (fs::exists(mark)) {
+            m_progress.reached("recording", 1, "recorded");
             return {};
         }
         const std::int64_t there = recordedEpisodes();
@@ -362,6 +334,7 @@ private:
     {
         const fs::path run = runFolder(method.name);
         if (const auto status = data::readRunStatus({ run }); status && status->state == data::RunState::Finished) {
+            m_progress.reached(method.name, 1, method.name);
             return {};
         }
         const fs::path file = m_out / "configs" / (method.name + ".json");
@@ -386,6 +359,7 @@ private:
     {
         const fs::path out = m_out / "para" / budgetName(budget);
         if (m_plan.find("lora") == nullptr || fs::exists(out)) {
+            m_progress.reached(budgetName(budget), 1, "compressed");
             return {};
         }
         RW_TRY_VOID(createFolders(out.parent_path()));
@@ -411,6 +385,7 @@ private:
     Result<void> compact()
     {
         if (!compacts() || fs::exists(compactFolder())) {
+            m_progress.reached(kCompact, 1, "compacted");
             return {};
         }
         RW_TRY(const fs::path adapter, data::newestCheckpointOr(runFolder("lora_sp")));
@@ -418,6 +393,7 @@ private:
                compress::compactAdapter(m_base, adapter, datasetFolder(), compactFolder(),
                                         { .leastShare = m_plan.compactShare, .frames = m_plan.compactFrames },
                                         m_progress.context(kCompact)));
+        m_progress.reached(kCompact, 1, "compacted");
         say("LoRA-SP compacted: " + compactText(receipt));
         return {};
     }
@@ -468,6 +444,7 @@ private:
         std::string text;
         for (const eval::RolloutEpisode& episode : finished) {
             text += eval::episodeJson(episode).dump() + "\n";
+            m_progress.count(entry.name, episode.task, episode.success);
         }
         RW_TRY_VOID(writeFileAtomically(file, text)); // without a torn end
         std::ofstream out(file, std::ios::app);
@@ -493,6 +470,7 @@ private:
                 if (error) {
                     full.request_stop();
                 }
+                m_progress.count(entry.name, episode.task, episode.success);
                 m_progress.reached(part, static_cast<double>(done) / static_cast<double>(all),
                                    part + ", " + episode.task);
             },
@@ -517,6 +495,7 @@ private:
             const bool shown = entry.name == "base" || entry.name == m_plan.methods.front().name;
             options.keepEpisodes = shown ? m_plan.videosShown : 1;
             RW_TRY(auto report, rollOut(workers, entry, options));
+            m_progress.reached("rollouts of " + entry.name, 1, "rollouts of " + entry.name);
             say(fmt::format("{:<15} {}", entry.name, eval::successText(report.total())));
             m_reports.push_back(std::move(report));
         }

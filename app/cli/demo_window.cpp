@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include <csignal>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ bool isSet(const char* variable)
 
 } // namespace
 
-bool openDemoWindow(const std::vector<std::filesystem::path>& runs)
+bool openDemoWindow(const std::filesystem::path& demo)
 {
     if (!isSet("DISPLAY") && !isSet("WAYLAND_DISPLAY")) {
         return false;
@@ -36,10 +37,7 @@ bool openDemoWindow(const std::vector<std::filesystem::path>& runs)
     if (!std::filesystem::exists(program, error)) {
         return false;
     }
-    std::vector<std::string> words { program.string(), "--session", "demo", "--no-restore" };
-    for (const std::filesystem::path& run : runs) {
-        words.insert(words.end(), { "--follow", run.string() });
-    }
+    std::vector<std::string> words { program.string(), "--session", "demo", "--no-restore", "--follow", demo.string() };
     std::vector<char*> arguments;
     for (std::string& word : words) {
         arguments.push_back(word.data());

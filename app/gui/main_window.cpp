@@ -11,6 +11,7 @@
 #include "app/gui/shell_commands.h"
 #include "app/gui/side_panels.h"
 #include "backend/base/log.h"
+#include "backend/data/demo_status.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/chart_view.h"
@@ -35,7 +36,7 @@ namespace rankwise::gui {
 
 namespace {
 constexpr int kMessageMs = 12'000;
-constexpr int kFirstViewMs = 100; ///< By then the window is painted, on a machine that is not busy.
+constexpr int kFirstViewMs = 100;     ///< By then the window is painted, on a machine that is not busy.
 constexpr double kLongJobSeconds = 5; ///< A job of less is not missed.
 } // namespace
 
@@ -144,11 +145,19 @@ void MainWindow::connectParts()
 /// What the command line named.
 void MainWindow::openGiven()
 {
-    for (const QString& path : m_options.follow) {
-        followRun(QFileInfo(path).absoluteFilePath());
+    QStringList runs;
+    for (const QString& given : m_options.follow) {
+        const QString path = QFileInfo(given).absoluteFilePath();
+        if (data::isDemoFolder(bridge::toPath(path))) {
+            m_workspace.addItem({ bridge::ItemKind::Demo, path, tr("followed") });
+            showView(QStringLiteral("demo"));
+        } else {
+            followRun(path);
+            runs << path;
+        }
     }
-    if (!m_options.follow.isEmpty()) {
-        m_workspace.selectRun(QFileInfo(m_options.follow.front()).absoluteFilePath());
+    if (!runs.isEmpty()) {
+        m_workspace.selectRun(runs.front());
         m_commands.trigger(QStringLiteral("train.live"));
     }
     for (const QString& path : m_options.open) {

@@ -26,6 +26,9 @@ class Palette;
 namespace rankwise::datasets_view {
 class DatasetsView;
 }
+namespace rankwise::demo_view {
+class DemoView;
+}
 namespace rankwise::robot_view {
 class RobotView;
 }
@@ -68,9 +71,10 @@ public:
     QWidget* view(const QString& id) { return m_tabs->make(id); }
     [[nodiscard]] QStringList viewIds() const { return m_tabs->ids(); }
     void showView(const QString& id) { m_tabs->showView(id); }
-    /// These four are defined beside the entries of their views. nullptr while the view was not made, unless `make`.
+    /// These are defined beside the entries of their views. nullptr while the view was not made, unless `make`.
     [[nodiscard]] train_view::TrainView* trainView();
     [[nodiscard]] datasets_view::DatasetsView* datasetsView();
+    [[nodiscard]] demo_view::DemoView* demoView();
     [[nodiscard]] spectra_view::SpectraView* spectraView(bool make);
     [[nodiscard]] robot_view::RobotView* robotView(bool make);
 

@@ -53,9 +53,8 @@ WorkspaceTree::WorkspaceTree(bridge::Workspace& workspace, QWidget* parent)
     setAccessibleName(tr("Open items"));
     setContextMenuPolicy(Qt::CustomContextMenu);
     setTextElideMode(Qt::ElideMiddle);
-    const std::array titles {
-        tr("Runs"), tr("Datasets"), tr("Checkpoints"), tr("Adapters"), tr("Other"), tr("Spectra")
-    };
+    const std::array titles { tr("Runs"),  tr("Datasets"), tr("Checkpoints"), tr("Adapters"),
+                              tr("Other"), tr("Spectra"),  tr("Demos") };
     for (std::size_t i = 0; i < titles.size(); ++i) {
         m_groups[i] = new QTreeWidgetItem(this, { titles[i] });
         m_groups[i]->setExpanded(true);
@@ -85,7 +84,9 @@ void WorkspaceTree::pick(const QTreeWidgetItem* item)
         m_workspace.selectRun(path);
     } else if (kind == ItemKind::Dataset) {
         m_workspace.selectDataset(path);
-    } else {
+    } else if (kind == ItemKind::Demo) {
+        m_workspace.selectDemo(path);
+    } else if (kind != ItemKind::Other) {
         m_workspace.selectSpectra(path, m_workspace.selection().spectraBeside);
     }
     Q_EMIT picked(kind);

@@ -30,7 +30,7 @@ private:
     void showMenu(const QPoint& at);
 
     bridge::Workspace& m_workspace;
-    QTreeWidgetItem* m_groups[6] {};
+    QTreeWidgetItem* m_groups[7] {};
 };
 
 /// Name and value of everything known about the selected run, layer, dataset and episode.

@@ -4,7 +4,7 @@
 namespace rankwise::gui {
 
 // One word a view, in the order of the tabs: NAME stands for NAMEEntry() in NAME_entry.cpp.
-#define RANKWISE_VIEWS(VIEW) VIEW(robot) VIEW(datasets) VIEW(train) VIEW(spectra)
+#define RANKWISE_VIEWS(VIEW) VIEW(robot) VIEW(datasets) VIEW(train) VIEW(spectra) VIEW(demo)
 
 #define RANKWISE_DECLARE(name) ViewEntry name##Entry();
 RANKWISE_VIEWS(RANKWISE_DECLARE)

@@ -59,12 +59,10 @@ constexpr std::array kMethodOptions {
 /// Units of the fields that have one.
 QString unitOf(const QString& name)
 {
-    return name == QLatin1String("dataset.cache_megabytes") ? QStringLiteral("MB")
-        : name.endsWith(QLatin1String("_steps"))
-            || name.endsWith(QLatin1String("_every"))
-        ? QStringLiteral("steps")
-        : name == QLatin1String("batch_size") ? QStringLiteral("samples")
-                                              : QString();
+    return name == QLatin1String("dataset.cache_megabytes")                                ? QStringLiteral("MB")
+        : name.endsWith(QLatin1String("_steps")) || name.endsWith(QLatin1String("_every")) ? QStringLiteral("steps")
+        : name == QLatin1String("batch_size")                                              ? QStringLiteral("samples")
+                                                                                           : QString();
 }
 
 bool isMethod(const FormField& field)

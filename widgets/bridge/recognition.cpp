@@ -2,6 +2,7 @@
 #include "widgets/bridge/recognition.h"
 
 #include "backend/base/json.h"
+#include "backend/data/demo_status.h"
 #include "backend/data/run_directory.h"
 #include "backend/data/spectra_folder.h"
 
@@ -83,6 +84,12 @@ Result<Recognized> folderAt(const fs::path& folder)
     std::error_code error;
     if (data::isRunDirectory(folder)) {
         return Recognized { ItemKind::Run, folder, runDetail(folder) };
+    }
+    if (data::isDemoFolder(folder)) {
+        const auto status = data::readDemoStatus(folder);
+        return Recognized { ItemKind::Demo, folder,
+                            status ? fmt::format("demo, {}", data::runStateName(status->worker.state))
+                                   : std::string("demo") };
     }
     if (data::isSpectraFolder(folder)) {
         RW_TRY(const data::SpectraHeader header, data::readSpectraHeader(folder));

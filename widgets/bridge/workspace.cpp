@@ -16,7 +16,7 @@
 namespace rankwise::bridge {
 
 namespace {
-constexpr std::array kKindNames { "run", "dataset", "checkpoint", "adapter", "other", "spectra" };
+constexpr std::array kKindNames { "run", "dataset", "checkpoint", "adapter", "other", "spectra", "demo" };
 }
 
 QString itemKindName(ItemKind kind)
@@ -127,6 +127,8 @@ void Workspace::addItem(const WorkspaceItem& item)
         selectRun(item.path);
     } else if (item.kind == ItemKind::Dataset) {
         selectDataset(item.path);
+    } else if (item.kind == ItemKind::Demo) {
+        selectDemo(item.path);
     }
     Q_EMIT changed();
 }
@@ -148,6 +150,9 @@ void Workspace::closeItem(const QString& path)
     }
     if (m_selection.dataset == path) {
         selectDataset({});
+    }
+    if (m_selection.demo == path) {
+        selectDemo({});
     }
     Q_EMIT itemClosed(path);
     if (const auto tail = m_runs.find(path); tail != m_runs.end()) {
@@ -244,6 +249,15 @@ void Workspace::selectDataset(const QString& path)
     }
 }
 
+void Workspace::selectDemo(const QString& path)
+{
+    if (m_selection.demo != path) {
+        m_selection.demo = path;
+        Q_EMIT demoSelected(path);
+        Q_EMIT changed();
+    }
+}
+
 void Workspace::selectEpisode(qint64 episode)
 {
     if (m_selection.episode != episode) {
@@ -269,7 +283,8 @@ QJsonObject Workspace::save() const
              { QStringLiteral("dataset"), m_selection.dataset },
              { QStringLiteral("episode"), m_selection.episode },
              { QStringLiteral("spectra"), m_selection.spectra },
-             { QStringLiteral("spectra_beside"), m_selection.spectraBeside } };
+             { QStringLiteral("spectra_beside"), m_selection.spectraBeside },
+             { QStringLiteral("demo"), m_selection.demo } };
 }
 
 void Workspace::restore(const QJsonObject& saved)
@@ -295,6 +310,7 @@ void Workspace::restore(const QJsonObject& saved)
     selection.spectra = text("spectra");
     selection.spectraBeside = text("spectra_beside");
     selection.dataset = text("dataset");
+    selection.demo = text("demo");
     selection.episode = saved.value(QStringLiteral("episode")).toInteger(-1);
     select(selection);
 }
@@ -311,9 +327,15 @@ void Workspace::select(const Selection& selection)
     }
     selectStep(selection.step);
     selectSpectra(selection.spectra, selection.spectraBeside);
-    if (std::any_of(m_items.begin(), m_items.end(), [&](const auto& i) { return i.path == selection.dataset; })) {
+    const auto open = [this](const QString& path) {
+        return std::any_of(m_items.begin(), m_items.end(), [&](const auto& i) { return i.path == path; });
+    };
+    if (open(selection.dataset)) {
         selectDataset(selection.dataset);
         selectEpisode(selection.episode);
+    }
+    if (open(selection.demo)) {
+        selectDemo(selection.demo);
     }
 }
 

@@ -18,7 +18,7 @@ namespace rankwise::bridge {
 class RunTail;
 
 /// Kinds of things that can be opened. Names in sessions: stable.
-enum class ItemKind { Run, Dataset, Checkpoint, Adapter, Other, Spectra };
+enum class ItemKind { Run, Dataset, Checkpoint, Adapter, Other, Spectra, Demo };
 [[nodiscard]] QString itemKindName(ItemKind kind);
 [[nodiscard]] ItemKind itemKindFromName(const QString& name);
 
@@ -41,6 +41,7 @@ struct Selection {
     qint64 episode = -1;
     QString spectra;       ///< Path of the item whose spectra are shown,
     QString spectraBeside; ///< and of the one beside it.
+    QString demo;
 };
 
 /// The time that everything which replays an episode shows, in seconds from its start.
@@ -108,6 +109,7 @@ public:
     void selectStep(qint64 step);
     void selectSpectra(const QString& subject, const QString& beside);
     void selectDataset(const QString& path);
+    void selectDemo(const QString& path);
     void selectEpisode(qint64 episode);
     /// Tells whoever shows an arm the state of the replayed episode now: six joints (rad) and the opening (m).
     void replayState(const QVector<double>& state) { Q_EMIT stateReplayed(state); }
@@ -125,6 +127,7 @@ Q_SIGNALS:
     void layersSelected(const QStringList& layers); ///< After every change, also of one layer.
     void stepSelected(qint64 step);
     void datasetSelected(const QString& path);
+    void demoSelected(const QString& path);
     void episodeSelected(qint64 episode);
     void spectraSelected(const QString& subject, const QString& beside);
     void stateReplayed(const QVector<double>& state);

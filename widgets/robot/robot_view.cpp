@@ -205,6 +205,11 @@ RobotView::RobotView(bridge::Workspace& workspace, common::ActionBinder& actions
     }
     connect(&workspace, &bridge::Workspace::itemAdded, this, &RobotView::fillPolicies);
     connect(&workspace, &bridge::Workspace::itemClosed, this, &RobotView::fillPolicies);
+    connect(&workspace, &bridge::Workspace::runSelected, this, [this](const QString& run) {
+        if (const int index = m_policy->findData(run); !m_rolling && index >= 0) {
+            m_policy->setCurrentIndex(index);
+        }
+    });
     fillPolicies();
     showPages();
     m_frames.setInterval(kFrameMs);
