@@ -764,7 +764,10 @@ void TestSpectra::workerComputesTheNanoPolicy()
 void writeRandom(const QString& folder, std::size_t count, std::int64_t side, bool withNaN)
 {
     QDir().mkpath(folder);
-    QFile(folder + QStringLiteral("/config.json")).open(QIODevice::WriteOnly);
+    QFile config(folder + QStringLiteral("/config.json"));
+    QVERIFY(config.open(QIODevice::WriteOnly));
+    config.write("{}");
+    config.close();
     std::mt19937 random(5);
     std::vector<std::vector<float>> values(count);
     std::map<std::string, io::TensorView> tensors;
@@ -835,7 +838,7 @@ std::map<data::SpectrumKey, std::vector<double>> undisturbed(const QString& weig
         : std::map<data::SpectrumKey, std::vector<double>>();
 }
 
-int exactOf(const spectra_view::SpectraView* view)
+int exactOf(spectra_view::SpectraView* view)
 {
     int exact = 0;
     for (const auto& of : view->state().set().spectra) {
