@@ -421,7 +421,9 @@ Result<void> SpectraWriter::finish(SpectraState state, const std::optional<Error
                       { "time", unixSeconds() },
                       { "state", spectraStateName(state) },
                       { "error", error ? errorJson(*error) : Json() } };
-    return line(json.dump());
+    RW_TRY_VOID(line(json.dump()));
+    m_lock.release();
+    return {};
 }
 
 SpectraFollower::SpectraFollower(fs::path folder) : m_folder(std::move(folder)) { }

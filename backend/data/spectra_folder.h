@@ -105,7 +105,7 @@ using SpectrumKey = std::pair<std::size_t, SpectrumKind>;
 /// Errors: those of readJsonFile(), FieldMissing, FieldInvalid, Unsupported (a newer version).
 [[nodiscard]] Result<SpectraHeader> readSpectraHeader(const std::filesystem::path& folder);
 
-/// Fills a folder, which it has for itself until it goes. Thread: one at a time.
+/// Fills a folder, which it has for itself until finish() or its end. Thread: one at a time.
 class SpectraWriter {
 public:
     /// Makes `folder`, or takes over one that has spectra of an earlier time. Those of the same weights stay, others
@@ -117,6 +117,7 @@ public:
     [[nodiscard]] Result<void> add(const SpectrumRecord& record);
     /// Writes the file of a pass from the newest values of every layer.
     [[nodiscard]] Result<void> endPass(SpectrumPass pass);
+    /// The last line; the folder is free for another writer then.
     [[nodiscard]] Result<void> finish(SpectraState state, const std::optional<Error>& error = std::nullopt);
 
     /// The newest spectra: at first those that stayed.
