@@ -596,7 +596,7 @@ TEST(Folder, goesOnWhereItWasStopped)
     tensor::TensorMap tensors;
     for (int i = 0; i < 6; ++i) {
         tensors["layers." + std::to_string(i) + ".fc.weight"] =
-            random(120, 100, static_cast<std::uint64_t>(i), at::kFloat);
+            random(300, 300, static_cast<std::uint64_t>(i), at::kFloat);
     }
     writeWeights(scratch.path / "w", tensors);
     const auto source = SpectraSource::open({ .subject = scratch.path / "w" });
