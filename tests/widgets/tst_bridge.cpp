@@ -364,7 +364,7 @@ void TestBridge::killedWindowLeavesRunAlive()
     {
         QFile script(program);
         QVERIFY(script.open(QIODevice::WriteOnly));
-        script.write("#!/bin/sh\necho \"$@\" > \"$4.args\"\necho started\nsleep 30\n");
+        script.write("#!/bin/sh\necho \"$@\" > \"$6.args\"\necho started\nsleep 30\n");
         script.setPermissions(QFile::ReadOwner | QFile::WriteOwner | QFile::ExeOwner);
     }
     qputenv("RANKWISE_PROGRAM", program.toLocal8Bit());
@@ -376,7 +376,7 @@ void TestBridge::killedWindowLeavesRunAlive()
     QFile arguments(*run + QStringLiteral(".args"));
     QVERIFY(arguments.open(QIODevice::ReadOnly));
     QCOMPARE(QString::fromUtf8(arguments.readAll()).trimmed(),
-             bridge::trainArguments(runs, QStringLiteral("one")).join(QLatin1Char(' ')));
+             QStringLiteral("--nice 10 ") + bridge::trainArguments(runs, QStringLiteral("one")).join(QLatin1Char(' ')));
     QTRY_VERIFY_WITH_TIMEOUT(QFileInfo(*run + QStringLiteral(".log")).size() > 0, kPatience); // its output is kept
     QCOMPARE(bridge::startTraining(runs, QStringLiteral("one"), config).error().code, Errc::AlreadyExists);
     qputenv("RANKWISE_PROGRAM", "");

@@ -845,8 +845,8 @@ void TestTrainView::finishedRunIsExtended()
     QVERIFY2(dialog->text().contains(QStringLiteral("All 40 steps are done")), qPrintable(dialog->text()));
     QVERIFY(!dialog->resumeButton().isEnabled());
     dialog->steps().setValue(46);
-    QTRY_VERIFY_WITH_TIMEOUT(dialog->plan().has_value(), kPatience);
-    QVERIFY(dialog->differences().rowCount() >= 2); // steps, and the rate of a cosine over the run
+    // Steps, and the rate of a cosine over the run.
+    QTRY_VERIFY_WITH_TIMEOUT(dialog->plan().has_value() && dialog->differences().rowCount() >= 2, kPatience);
     QTest::mouseClick(&dialog->resumeButton(), Qt::LeftButton);
     QTRY_VERIFY2_WITH_TIMEOUT(run->record().status->total == 46 && run->stateText() == QStringLiteral("finished"),
                               qPrintable(window.lastMessage()), kPatience);

@@ -28,6 +28,7 @@ void ThumbnailDelegate::setDataset(std::shared_ptr<const bridge::OpenedDataset> 
     m_pictures.clear();
     m_wanted.clear();
     m_failed.clear();
+    m_inWork = -1;
 }
 
 void ThumbnailDelegate::paint(QPainter* painter, const QStyleOptionViewItem& option, const QModelIndex& index) const
@@ -48,7 +49,7 @@ void ThumbnailDelegate::paint(QPainter* painter, const QStyleOptionViewItem& opt
 
 void ThumbnailDelegate::want(int row) const
 {
-    if (!m_dataset || m_failed.contains(row) || m_dataset->reader->info().cameraKeys().empty()) {
+    if (!m_dataset || row == m_inWork || m_failed.contains(row) || m_dataset->reader->info().cameraKeys().empty()) {
         return;
     }
     std::erase(m_wanted, row);
@@ -77,6 +78,7 @@ void ThumbnailDelegate::decodeNext()
     }
     const auto& episode = episodes[static_cast<std::size_t>(row)];
     m_decoding = true;
+    m_inWork = row;
     m_jobs.start<QImage>(
         QString(),
         [dataset = m_dataset, frame = episode.fromIndex + episode.length / 2](const JobContext&) -> Result<QImage> {
@@ -91,6 +93,7 @@ void ThumbnailDelegate::decodeNext()
         [this, row, dataset = m_dataset](const Result<QImage>& picture) {
             m_decoding = false;
             if (dataset == m_dataset) {
+                m_inWork = -1;
                 if (picture) {
                     m_pictures.insert(row, new QPixmap(QPixmap::fromImage(*picture)));
                     ++m_decoded;

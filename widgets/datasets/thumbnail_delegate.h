@@ -42,6 +42,7 @@ private:
     mutable std::vector<int> m_wanted; ///< The last one first: what is in sight now.
     std::set<int> m_failed;
     mutable bool m_decoding = false;
+    int m_inWork = -1; ///< Row that is being decoded; a repaint does not ask for it again.
     int m_decoded = 0;
 };
 
