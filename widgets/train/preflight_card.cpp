@@ -42,7 +42,8 @@ QLabel* wrapped(const QString& text)
 
 void removeAll(QLayout& layout)
 {
-    while (QLayoutItem* item = layout.takeAt(0)) {
+    while (layout.count() > 0) {
+        QLayoutItem* const item = layout.takeAt(0);
         delete item->widget();
         delete item;
     }
