@@ -36,6 +36,12 @@ void BarChart::setBars(QStringList names, QStringList partNames, std::vector<std
     Q_EMIT changed();
 }
 
+void BarChart::setRange(std::optional<std::pair<double, double>> range)
+{
+    m_range = range;
+    Q_EMIT changed();
+}
+
 void BarChart::setCut(std::optional<double> index, const QString& words)
 {
     m_cut = index;
@@ -96,7 +102,14 @@ void BarChart::paintStanding(PlotSurface& surface, const QRectF& area, const The
     y.to = m_plot.top();
     const auto count = static_cast<double>(m_parts.size());
     const Axis x { .low = -0.5, .high = count - 0.5, .from = m_plot.left(), .to = m_plot.right() };
-    paintAxes(surface, m_plot, x, y, theme, m_xLabel, m_yLabel, true);
+    if (m_range && m_range->first < m_range->second) {
+        const Axis values {
+            .low = m_range->first, .high = m_range->second, .from = m_plot.left(), .to = m_plot.right()
+        };
+        paintAxes(surface, m_plot, values, y, theme, m_xLabel, m_yLabel);
+    } else {
+        paintAxes(surface, m_plot, x, y, theme, m_xLabel, m_yLabel, true);
+    }
     const double pitch = m_plot.width() / count;
     const double gap = pitch > 4 ? 1 : 0;
     for (std::size_t i = 0; i < m_parts.size(); ++i) {

@@ -5,6 +5,7 @@
 #include "widgets/common/chart.h"
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace rankwise::common {
@@ -19,6 +20,9 @@ public:
     /// One bar a category; `parts[i][j]` is the height of part j of bar i. One part: a plain histogram.
     /// `horizontal`: bars lie, with their names at the left.
     void setBars(QStringList names, QStringList partNames, std::vector<std::vector<double>> parts, bool horizontal);
+    /// Values where the first bar begins and the last one ends; the axis of standing bars shows them instead of the
+    /// bars' numbers. Nothing: numbers.
+    void setRange(std::optional<std::pair<double, double>> range);
     /// A line after bar `index` with its words: "kept | cut at k".
     void setCut(std::optional<double> index, const QString& words = {});
     void setSelected(int bar);
@@ -50,6 +54,7 @@ private:
     QStringList m_names, m_partNames;
     std::vector<std::vector<double>> m_parts;
     bool m_horizontal = false;
+    std::optional<std::pair<double, double>> m_range;
     std::optional<double> m_cut;
     QString m_cutWords;
     int m_selected = -1;

@@ -210,12 +210,18 @@ void StatisticsPanel::showRows()
         }
     });
     m_table->setColumnWidth(0, m_table->fontMetrics().horizontalAdvance(QStringLiteral("observation.state  ")));
+    for (int column = 1; column < static_cast<int>(headers.size()) - 1; ++column) {
+        const QString widest = column == 1 ? QStringLiteral("gripper.pos  ") : headers[column] + QStringLiteral("   ");
+        m_table->setColumnWidth(column,
+                                std::max(m_table->fontMetrics().horizontalAdvance(widest) + 8,
+                                         m_table->fontMetrics().horizontalAdvance(QStringLiteral("-0.00012345"))));
+    }
     const auto remarks = std::count_if(m_dimensions.begin(), m_dimensions.end(),
                                        [](const DimensionStatistics& d) { return !remarkOn(d).isEmpty(); });
     m_note->setText(m_dimensions.empty() ? QString()
-                        : remarks == 0   ? tr("Exact, over all frames. Nothing remarkable.")
-                                         : tr("Exact, over all frames. ⚠ %1 numbers are remarkable.").arg(remarks));
-    m_note->setToolTip(m_note->text());
+                        : remarks == 0   ? tr("All frames · nothing remarkable")
+                                         : tr("All frames · ⚠ %n remarkable", nullptr, static_cast<int>(remarks)));
+    m_note->setToolTip(tr("Exact, over all frames; the last column says what is remarkable."));
     showHistogram(m_table->currentIndex().row());
 }
 
@@ -235,6 +241,7 @@ void StatisticsPanel::showHistogram(int row)
         bars.push_back({ d.histogram[i] });
     }
     m_histogram->setBars(names, {}, std::move(bars), false);
+    m_histogram->setRange(std::pair(d.min, d.max));
     m_histogram->setTitle(tr("%1 · %2").arg(bridge::toQString(d.feature), bridge::toQString(d.name)));
 }
 

@@ -349,6 +349,8 @@ void DemoView::refreshJob()
 /// Opens each run of the demo when it has begun.
 void DemoView::refreshRuns()
 {
+    const QString selected = m_workspace.selection().run;
+    QString first;
     for (const data::DemoPart& part : m_shownParts) {
         if (part.run.empty() || part.fraction <= 0) {
             continue;
@@ -357,7 +359,12 @@ void DemoView::refreshRuns()
         if (m_workspace.run(run) == nullptr && !m_opened.contains(run)) {
             m_opened << run; // once: who closes it wants it closed
             m_workspace.addItem({ bridge::ItemKind::Run, run, tr("run of the demo") });
+            first = first.isEmpty() ? run : first;
         }
+    }
+    // What trains now is looked at; of a demo that is over the first run, unless another one was looked at already.
+    if (!first.isEmpty() && !active()) {
+        m_workspace.selectRun(selected.isEmpty() ? first : selected);
     }
 }
 

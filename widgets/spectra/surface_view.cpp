@@ -42,6 +42,7 @@ SurfaceView::SurfaceView(std::unique_ptr<bridge::ColumnModel> table, SpectraStat
     m_scale->addItem(tr("linear"), false);
     m_scale->addItem(tr("logarithmic"), true);
     addTool(m_which);
+    m_which->hide(); // until there is one to choose
     addTool(m_scale);
     if (common::openGlWorks()) {
         m_view = new common::VtkView;
@@ -109,6 +110,7 @@ void SurfaceView::fillChoice()
     for (const Curve curve : curves) {
         m_which->addItem(bridge::curveName(curve), static_cast<int>(curve));
     }
+    m_which->setVisible(m_which->count() > 0);
     m_which->setCurrentIndex(std::max(m_which->count() > 0 ? 0 : -1, m_which->findData(before)));
 }
 

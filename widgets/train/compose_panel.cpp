@@ -222,7 +222,7 @@ QWidget* ComposePanel::makeCard()
     m_card->setWordWrap(true);
     m_card->setTextInteractionFlags(Qt::TextSelectableByMouse);
     m_name->setAccessibleName(tr("Name of the run"));
-    auto* open = new QPushButton(tr("Load configuration…"));
+    auto* open = new QPushButton(tr("Load…"));
     auto* reset = new QPushButton(tr("All defaults"));
     auto* found = new QWidget;
     auto* foundLayout = new QVBoxLayout(found);
