@@ -253,6 +253,7 @@ void MainWindow::tellEnd(const bridge::JobEnd& end)
         return;
     }
     QApplication::alert(this);
+    m_notices->remove(QStringLiteral("end.%1").arg(m_ends - 1)); // the jobs dock has them all; the view needs its room
     m_notices->add(QStringLiteral("end.%1").arg(++m_ends), text,
                    { { tr("Show jobs"), [this] { m_docks->raise(QStringLiteral("jobs")); } }, { tr("Close") } },
                    end.failed ? QStringLiteral("alarm") : QString());

@@ -45,6 +45,7 @@ data::DemoStatus statusOf(data::RunState state)
     status.doing = "lora_sp";
     status.parts = { { .name = "recording", .fraction = 1 },
                      { .name = "lora_sp", .fraction = 0.5, .run = "runs/lora_sp" },
+                     { .name = "lora", .fraction = 0.6, .run = "runs/lora" },
                      { .name = "rollouts of base" } };
     return status;
 }
@@ -98,7 +99,7 @@ void TestDemoView::statusSurvives()
     QCOMPARE(read->worker.etaSeconds, 75.0);
     QCOMPARE(read->doing, status.doing);
     QVERIFY(read->quick);
-    QCOMPARE(read->parts.size(), std::size_t(3));
+    QCOMPARE(read->parts.size(), std::size_t(4));
     QCOMPARE(read->parts[1].run, std::string("runs/lora_sp"));
     QCOMPARE(read->parts[1].fraction, 0.5);
     QCOMPARE(read->tallies.size(), std::size_t(1));
@@ -145,8 +146,9 @@ void TestDemoView::windowFollowsDemo()
     const QString demo = demoIn(folder);
     write(demo, statusOf(data::RunState::Running));
     const QString run = demo + QStringLiteral("/runs/lora_sp");
-    tests::RunWriter writer(bridge::toPath(run), {});
-    writer.whole();
+    for (const char* name : { "/runs/lora_sp", "/runs/lora" }) {
+        tests::RunWriter(bridge::toPath(demo + QLatin1String(name)), {}).whole();
+    }
     gui::Options options = optionsIn(folder);
     options.follow << demo;
     gui::MainWindow window(options);
@@ -155,6 +157,7 @@ void TestDemoView::windowFollowsDemo()
     QTRY_VERIFY_WITH_TIMEOUT(view->tail() != nullptr && view->tail()->status().has_value(), kPatience);
     // The run that trains is open, and is shown while it is what happens.
     QTRY_VERIFY_WITH_TIMEOUT(window.workspace().run(run) != nullptr, kPatience);
+    QCOMPARE(window.workspace().selection().run, run); // the first of the two that train
     QTRY_COMPARE_WITH_TIMEOUT(window.tabs().tabText(window.tabs().currentIndex()), QStringLiteral("Train"), kPatience);
     QTRY_VERIFY_WITH_TIMEOUT(window.workspace().run(run)->caughtUp(), kPatience);
     // The demo is one of the jobs.
@@ -164,14 +167,14 @@ void TestDemoView::windowFollowsDemo()
     }
     QVERIFY(listed);
     const auto* table = view->findChild<QTableView*>();
-    QCOMPARE(table->model()->rowCount(), 3);
+    QCOMPARE(table->model()->rowCount(), 4);
     QVERIFY(table->model()->index(0, 1).data().toString().contains(QStringLiteral("done")));
     QCOMPARE(table->model()->index(1, 1).data().toString(), QStringLiteral("50 %"));
     // Whoever closed the run is not given it again.
     window.workspace().closeItem(run);
     data::DemoStatus later = statusOf(data::RunState::Running);
-    later.parts[1].fraction = 1;
-    later.parts[2].fraction = 0.25;
+    later.parts[1].fraction = later.parts[2].fraction = 1;
+    later.parts[3].fraction = 0.25;
     later.tallies = { { "base", "open_pot", 1, 24 },
                       { "base", "press_button", 2, 24 },
                       { "lora", "open_pot", 20, 24 } };
@@ -252,7 +255,7 @@ void TestDemoView::lostDemoIsToldAndGoesOn()
     // A folder that vanishes: what was read stays.
     QVERIFY(QDir(demo).removeRecursively());
     QTRY_VERIFY_WITH_TIMEOUT(!view->tail()->problem().isEmpty(), kPatience);
-    QCOMPARE(view->tail()->status()->parts.size(), std::size_t(3));
+    QCOMPARE(view->tail()->status()->parts.size(), std::size_t(4));
 }
 
 void TestDemoView::emptyTabTeaches()

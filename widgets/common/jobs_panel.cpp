@@ -30,7 +30,8 @@ public:
         bar.minimum = 0;
         bar.maximum = 1000;
         bar.progress = static_cast<int>(index.data(bridge::JobsModel::FractionRole).toDouble() * 1000);
-        bar.text = index.data().toString();
+        // On one line: a progress bar of the style would break a long text.
+        bar.text = option.fontMetrics.elidedText(index.data().toString(), Qt::ElideRight, bar.rect.width() - 8);
         bar.textVisible = true;
         bar.textAlignment = Qt::AlignCenter;
         QApplication::style()->drawControl(QStyle::CE_ProgressBar, &bar, painter);

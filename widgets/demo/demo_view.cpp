@@ -351,6 +351,7 @@ void DemoView::refreshRuns()
 {
     const QString selected = m_workspace.selection().run;
     QString first;
+    QString inWork;
     for (const data::DemoPart& part : m_shownParts) {
         if (part.run.empty() || part.fraction <= 0) {
             continue;
@@ -361,10 +362,11 @@ void DemoView::refreshRuns()
             m_workspace.addItem({ bridge::ItemKind::Run, run, tr("run of the demo") });
             first = first.isEmpty() ? run : first;
         }
+        inWork = inWork.isEmpty() && part.fraction < 1 ? run : inWork;
     }
-    // What trains now is looked at; of a demo that is over the first run, unless another one was looked at already.
-    if (!first.isEmpty() && !active()) {
-        m_workspace.selectRun(selected.isEmpty() ? first : selected);
+    // The first one that trains is looked at; of a demo that is over the first, unless another was looked at already.
+    if (!first.isEmpty()) {
+        m_workspace.selectRun(active() && !inWork.isEmpty() ? inWork : selected.isEmpty() ? first : selected);
     }
 }
 
