@@ -41,6 +41,24 @@ void Screenshots::start()
         Q_EMIT finished(0, tr("cannot make the folder %1").arg(m_folder));
         return;
     }
+    makeViews();
+}
+
+/// One view an event: all at once would be felt.
+void Screenshots::makeViews()
+{
+    const QStringList ids = m_window.viewIds();
+    if (m_views < ids.size()) {
+        m_window.view(ids[m_views++]);
+        QTimer::singleShot(0, this, &Screenshots::makeViews);
+        return;
+    }
+    list();
+    QTimer::singleShot(0, this, &Screenshots::waitForData);
+}
+
+void Screenshots::list()
+{
     for (const QString& theme : std::as_const(m_themes)) {
         for (const QString& id : m_window.viewIds()) {
             const auto* pages = m_window.view(id)->findChild<QTabWidget*>();
@@ -57,7 +75,6 @@ void Screenshots::start()
             }
         }
     }
-    waitForData();
 }
 
 void Screenshots::waitForData()

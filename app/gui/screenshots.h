@@ -27,6 +27,8 @@ Q_SIGNALS:
     void finished(int pictures, const QString& failure);
 
 private:
+    void makeViews();
+    void list();
     void waitForData();
     void next();
 
@@ -39,6 +41,7 @@ private:
     QString m_folder;
     QStringList m_themes;
     std::vector<Shot> m_shots;
+    qsizetype m_views = 0; ///< That were made.
     std::size_t m_done = 0;
     int m_waits = 0;
     int m_settleMs = 700;
