@@ -804,7 +804,7 @@ void TestSpectra::badWeightsAreTold()
 /// Twelve matrices that take a moment each, so that there is a middle to act in.
 void writeMany(const QString& folder)
 {
-    writeRandom(folder, 12, 500, false);
+    writeRandom(folder, 12, 900, false);
 }
 
 /// The one folder of spectra below the data folder of a window; empty: none yet.
