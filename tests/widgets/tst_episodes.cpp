@@ -4,11 +4,11 @@
 #include "app/gui/main_window.h"
 #include "backend/data/dataset_writer.h"
 #include "backend/data/frame_view.h"
+#include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/dataset_session.h"
 #include "widgets/bridge/dataset_statistics.h"
 #include "widgets/bridge/text.h"
 #include "widgets/common/imgui_view.h"
-#include "widgets/common/watched_application.h"
 #include "widgets/datasets/datasets_view.h"
 #include "widgets/datasets/statistics_panel.h"
 #include "widgets/datasets/thumbnail_delegate.h"
@@ -31,6 +31,7 @@
 
 using namespace rankwise;
 using bridge::toPath;
+using tests::optionsIn;
 namespace fs = std::filesystem;
 
 namespace {
@@ -38,13 +39,6 @@ namespace {
 constexpr int kPatience = 30'000;
 constexpr std::int64_t kFps = 10;
 constexpr int kFrames = 40;
-
-gui::Options optionsIn(const QTemporaryDir& folder)
-{
-    gui::Options options;
-    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
-    return options;
-}
 
 /// What an episode of the written dataset has that it should not.
 enum class Flaw { None, Jump, StillTail };
@@ -98,7 +92,7 @@ private Q_SLOTS:
     void statisticsAreExactAndCompared();
     void brokenDatasetsAreTold_data();
     void brokenDatasetsAreTold();
-    void guiThreadStaysResponsive();
+    void guiThreadStaysResponsive() { tests::guiThreadStaysResponsive(); }
 
 private:
     QTemporaryDir m_folder;
@@ -311,24 +305,9 @@ void TestEpisodes::brokenDatasetsAreTold()
     window->say(QStringLiteral("next"));
 }
 
-void TestEpisodes::guiThreadStaysResponsive()
-{
-    const auto& report = qobject_cast<common::WatchedApplication*>(qApp)->report();
-    qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
-          static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    const double limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") > 0
-        ? qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") / 1000.0
-        : 0.100;
-    QVERIFY2(report.worstWorkSeconds < limit,
-             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
-}
-
 int main(int argc, char** argv)
 {
-    common::setDefaultGlFormat();
-    common::WatchedApplication app(argc, argv);
-    TestEpisodes test;
-    return QTest::qExec(&test, argc, argv);
+    return tests::runTest<TestEpisodes>(argc, argv);
 }
 
 #include "tst_episodes.moc"

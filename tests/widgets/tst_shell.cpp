@@ -9,7 +9,7 @@
 #include "app/gui/side_panels.h"
 #include "backend/base/log.h"
 #include "backend/base/worker_thread.h"
-#include "tests/widgets/run_fixture.h"
+#include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/run_tail.h"
 #include "widgets/bridge/setting_list.h"
 #include "widgets/bridge/text.h"
@@ -20,7 +20,6 @@
 #include "widgets/common/settings_dialog.h"
 #include "widgets/common/shortcut_sheet.h"
 #include "widgets/common/theme.h"
-#include "widgets/common/watched_application.h"
 
 #include <QClipboard>
 #include <QComboBox>
@@ -61,8 +60,7 @@ constexpr int kPatience = 20'000;
 
 gui::Options optionsIn(const QTemporaryDir& folder, const QString& session = QStringLiteral("default"))
 {
-    gui::Options options;
-    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
+    gui::Options options = tests::optionsIn(folder);
     options.session = session;
     return options;
 }
@@ -161,7 +159,7 @@ private Q_SLOTS:
     void recentItemsOpen();
     void askingForCommandsMovesNothing();
     void freshWindowShowsItsFirstView();
-    void guiThreadStaysResponsive();
+    void guiThreadStaysResponsive() { tests::guiThreadStaysResponsive(); }
 };
 
 void TestShell::initTestCase()
@@ -1096,24 +1094,9 @@ void TestShell::freshWindowShowsItsFirstView()
     picture(window, "fresh");
 }
 
-void TestShell::guiThreadStaysResponsive()
-{
-    const auto& report = qobject_cast<common::WatchedApplication*>(qApp)->report();
-    qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
-          static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    const double limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") > 0
-        ? qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") / 1000.0
-        : 0.100;
-    QVERIFY2(report.worstWorkSeconds < limit,
-             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
-}
-
 int main(int argc, char** argv)
 {
-    common::setDefaultGlFormat();
-    common::WatchedApplication app(argc, argv);
-    TestShell test;
-    return QTest::qExec(&test, argc, argv);
+    return tests::runTest<TestShell>(argc, argv);
 }
 
 #include "tst_shell.moc"

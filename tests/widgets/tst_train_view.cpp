@@ -6,7 +6,7 @@
 #include "backend/base/resources.h"
 #include "backend/train/resume_plan.h"
 #include "backend/train/run_directory.h"
-#include "tests/widgets/run_fixture.h"
+#include "tests/widgets/window_fixture.h"
 #include "widgets/bridge/config_form.h"
 #include "widgets/bridge/run_alarms.h"
 #include "widgets/bridge/run_control.h"
@@ -15,7 +15,6 @@
 #include "widgets/common/chart_view.h"
 #include "widgets/common/imgui_view.h"
 #include "widgets/common/line_chart.h"
-#include "widgets/common/watched_application.h"
 #include "widgets/train/compose_panel.h"
 #include "widgets/train/preflight_card.h"
 #include "widgets/train/resume_dialog.h"
@@ -48,19 +47,13 @@
 using namespace rankwise;
 using bridge::RunTail;
 using bridge::toPath;
+using tests::optionsIn;
 using tests::RunShape;
 using tests::RunWriter;
 
 namespace {
 
 constexpr int kPatience = 60'000;
-
-gui::Options optionsIn(const QTemporaryDir& folder)
-{
-    gui::Options options;
-    options.settingsFile = folder.filePath(QStringLiteral("workbench.ini"));
-    return options;
-}
 
 /// A chart with two curves of 1000 points, painted once so that it knows its pixels.
 class PaintedChart {
@@ -178,7 +171,10 @@ private Q_SLOTS:
     void finishedRunIsExtended();
     void secondWorkerIsRefused();
 #endif
-    void guiThreadStaysResponsive();
+    void guiThreadStaysResponsive()
+    {
+        tests::guiThreadStaysResponsive();
+    }
 
 private:
     void fillForm(bridge::ConfigForm& form, int steps) const;
@@ -887,24 +883,9 @@ void TestTrainView::secondWorkerIsRefused()
 
 #endif
 
-void TestTrainView::guiThreadStaysResponsive()
-{
-    const auto& report = qobject_cast<common::WatchedApplication*>(qApp)->report();
-    qInfo("%llu events, %llu above 16 ms, the longest %.0f ms: %s", static_cast<unsigned long long>(report.events),
-          static_cast<unsigned long long>(report.slow), report.worstSeconds * 1000, qPrintable(report.worst));
-    const double limit = qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") > 0
-        ? qEnvironmentVariableIntValue("RANKWISE_GUI_LIMIT_MS") / 1000.0
-        : 0.100;
-    QVERIFY2(report.worstWorkSeconds < limit,
-             qPrintable(QStringLiteral("%1 ms in %2").arg(report.worstWorkSeconds * 1000).arg(report.worstWork)));
-}
-
 int main(int argc, char** argv)
 {
-    common::setDefaultGlFormat();
-    common::WatchedApplication app(argc, argv);
-    TestTrainView test;
-    return QTest::qExec(&test, argc, argv);
+    return tests::runTest<TestTrainView>(argc, argv);
 }
 
 #include "tst_train_view.moc"
