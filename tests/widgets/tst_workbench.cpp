@@ -87,32 +87,13 @@ gui::Options TestWorkbench::options() const
 void TestWorkbench::initTestCase()
 {
     QVERIFY(m_folder.isValid());
-    const QString program = QStringLiteral(RANKWISE_BIN_DIR "/rankwise");
-    QVERIFY2(QFileInfo(program).isExecutable(), "the rankwise program is not built");
-    qputenv("RANKWISE_PROGRAM", program.toLocal8Bit());
-    const auto nano = resourcePath("nano");
-    QVERIFY2(nano.has_value(), nano ? "" : nano.error().describe().c_str());
-    m_nano = bridge::toQString(nano->string());
-    QProcess record;
-    record.start(program,
-                 { QStringLiteral("sim"), QStringLiteral("record"), QStringLiteral("--task"),
-                   QStringLiteral("press_button"), QStringLiteral("--episodes"), QStringLiteral("3"),
-                   QStringLiteral("--seed"), QStringLiteral("3"), QStringLiteral("--out"),
-                   m_folder.filePath(QStringLiteral("demos")) });
-    QVERIFY(record.waitForFinished(120'000));
-    QVERIFY2(record.exitCode() == 0, record.readAllStandardError().constData());
+    tests::prepareEngine(QStringLiteral(RANKWISE_BIN_DIR "/rankwise"), m_folder.filePath(QStringLiteral("demos")), 3,
+                         m_nano);
 }
 
-/// Ends the workers of every run of this test, by the ids in their status files.
 void TestWorkbench::cleanupTestCase()
 {
-    const QDir runs(m_folder.filePath(QStringLiteral("runs")));
-    for (const QString& name : runs.entryList(QDir::Dirs | QDir::NoDotAndDotDot)) {
-        const auto status = data::readRunStatus({ bridge::toPath(runs.filePath(name)) });
-        if (status && status->active()) {
-            ::kill(static_cast<pid_t>(status->pid), SIGKILL);
-        }
-    }
+    tests::killWorkers(m_folder.filePath(QStringLiteral("runs")));
 }
 
 void TestWorkbench::composedRunTrainsAndIsSteered()

@@ -2,8 +2,14 @@
 #include "tests/widgets/window_fixture.h"
 
 #include "backend/base/log.h"
+#include "backend/base/resources.h"
 #include "widgets/bridge/text.h"
 
+#include <QDir>
+#include <QFileInfo>
+#include <QProcess>
+
+#include <csignal>
 #include <set>
 
 namespace rankwise::tests {
@@ -61,6 +67,33 @@ void configureLog()
     if (qEnvironmentVariableIsSet("RANKWISE_LOG")
         && log::parseLevels(qEnvironmentVariable("RANKWISE_LOG").toStdString(), config)) {
         (void)log::configure(config);
+    }
+}
+
+void prepareEngine(const QString& program, const QString& demos, int episodes, QString& nano)
+{
+    QVERIFY2(QFileInfo(program).isExecutable(), "the rankwise program is not built");
+    qputenv("RANKWISE_PROGRAM", program.toLocal8Bit());
+    const auto found = resourcePath("nano");
+    QVERIFY2(found.has_value(), found ? "" : found.error().describe().c_str());
+    nano = bridge::toQString(found->string());
+    QProcess record;
+    record.start(program,
+                 { QStringLiteral("sim"), QStringLiteral("record"), QStringLiteral("--task"),
+                   QStringLiteral("press_button"), QStringLiteral("--episodes"), QString::number(episodes),
+                   QStringLiteral("--seed"), QStringLiteral("3"), QStringLiteral("--out"), demos });
+    QVERIFY(record.waitForFinished(120'000));
+    QVERIFY2(record.exitCode() == 0, record.readAllStandardError().constData());
+}
+
+void killWorkers(const QString& runs)
+{
+    const QDir folder(runs);
+    for (const QString& name : folder.entryList(QDir::Dirs | QDir::NoDotAndDotDot)) {
+        const auto status = data::readRunStatus({ bridge::toPath(folder.filePath(name)) });
+        if (status && status->active()) {
+            ::kill(static_cast<pid_t>(status->pid), SIGKILL);
+        }
     }
 }
 

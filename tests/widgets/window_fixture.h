@@ -36,6 +36,14 @@ struct FinishedRun {
 /// Distinct colors of a picture, at most `enough`.
 [[nodiscard]] std::size_t colors(const QImage& image, std::size_t enough = 50);
 
+/// For programs that drive the real ones: the window finds `program` (RANKWISE_PROGRAM), `nano` becomes the folder of
+/// the shipped policy, and `demos` that of so many recorded demonstrations of press_button. A QVERIFY tells what is
+/// missing.
+void prepareEngine(const QString& program, const QString& demos, int episodes, QString& nano);
+
+/// Kills the workers of every run in `runs`, by the ids in their status files.
+void killWorkers(const QString& runs);
+
 /// First test of a program that opens windows: OpenGL is there, or is missing because the run asked for that.
 void openGlIsAsExpected();
 

@@ -370,7 +370,7 @@ void DemoView::refreshRuns()
     }
 }
 
-/// Shows what happens now where it is best seen, once for each part, and only while nobody looks elsewhere.
+/// From this tab to the ranks when training begins, and back when it is over; each once. The check box turns it off.
 void DemoView::followAlong()
 {
     const QString part = m_tail->currentPart();
